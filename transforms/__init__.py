@@ -1,0 +1,1 @@
+"""What a call is: pure functions and declarations, with no I/O, no clock and no scheduler."""

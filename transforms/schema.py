@@ -1,0 +1,451 @@
+"""Every table and column, declared once.
+
+Arrow schemas, pandas dtypes, SQLAlchemy tables, comments in the database and the data dictionary all derive from
+the declarations below; nothing else in the package spells a column's type or meaning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import cached_property
+
+import pandas as pd
+import pyarrow as pa
+import sqlalchemy as sa
+
+from transforms.types import BOOLEAN, DATE, INSTANT, INTEGER, JSON, SMALL_INTEGER, TEXT, LogicalType
+
+CALL_ID_MAX_LENGTH = 512
+"""Characters. MariaDB and MySQL bound a key to 3,072 bytes, which is 768 characters of four bytes."""
+
+
+class Pii(StrEnum):
+    """What a column tells about a person, if anything."""
+
+    NONE = "none"
+    PHONE = "phone"
+    NAME = "name"
+    EMAIL = "email"
+    IDENTIFIER = "identifier"
+    PAYLOAD = "payload"
+
+
+class Role(StrEnum):
+    """Where a column's value comes from; only ``SOURCE`` columns decide whether a row has changed."""
+
+    SOURCE = "source"
+    BOOKKEEPING = "bookkeeping"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of one table.
+
+    ``source`` names the API's field (or fields) that it is made of; ``unit`` is empty for what has none;
+    ``max_length`` counts characters and is set where a database needs a bound for a key or an index.
+    """
+
+    name: str
+    type: LogicalType
+    description: str
+    source: str = ""
+    unit: str = ""
+    nullable: bool = True
+    key: bool = False
+    pii: Pii = Pii.NONE
+    role: Role = Role.SOURCE
+    max_length: int | None = None
+    index: bool = False
+
+    def sql_column(self) -> sa.Column[object]:
+        """Return a fresh SQLAlchemy column; nothing here sets a default, so that a row is what was written."""
+        return sa.Column(
+            self.name,
+            self.type.sql(self.max_length),
+            primary_key=self.key,
+            nullable=self.nullable and not self.key,
+            autoincrement=False,
+            comment=self.description,
+        )
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the warehouse; ``partitioned`` ones are also Parquet files of the lake, by ``call_date``."""
+
+    name: str
+    description: str
+    columns: tuple[Column, ...]
+    partitioned: bool = False
+    _by_name: dict[str, Column] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._by_name.update({column.name: column for column in self.columns})
+        if len(self._by_name) != len(self.columns):
+            raise ValueError(f"table {self.name} declares a column twice")
+
+    def __getitem__(self, name: str) -> Column:
+        return self._by_name[name]
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Names in declared order, which is the order everywhere."""
+        return tuple(self._by_name)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Names of the key's columns."""
+        return tuple(column.name for column in self.columns if column.key)
+
+    @property
+    def source_columns(self) -> tuple[str, ...]:
+        """Names of the columns whose values come from the API: a row has changed when one of these has."""
+        return tuple(column.name for column in self.columns if column.role is Role.SOURCE)
+
+    @cached_property
+    def arrow_schema(self) -> pa.Schema:
+        """The Arrow schema of the whole table."""
+        return pa.schema([pa.field(column.name, column.type.arrow, column.nullable) for column in self.columns])
+
+    @cached_property
+    def lake_schema(self) -> pa.Schema:
+        """The schema inside a Parquet file: all but ``call_date``, which the folder's name carries.
+
+        Spark, BigQuery and pandas refuse a file that repeats its partition column.
+        """
+        return pa.schema([f for f in self.arrow_schema if f.name != PARTITION_COLUMN])
+
+    @property
+    def pandas_dtypes(self) -> dict[str, pd.ArrowDtype]:
+        """Column name to pandas dtype."""
+        return {column.name: column.type.pandas for column in self.columns}
+
+    def sql_table(self, metadata: sa.MetaData, name: str | None = None, **options: object) -> sa.Table:
+        """Return the table in ``metadata``, under another ``name`` if given; ``options`` go to SQLAlchemy."""
+        name = name or self.name
+        indexes = [sa.Index(f"ix_{name}_{c.name}", c.name) for c in self.columns if c.index]
+        columns = [column.sql_column() for column in self.columns]
+        return sa.Table(name, metadata, *columns, *indexes, comment=self.description, **options)  # type: ignore[arg-type]
+
+
+PARTITION_COLUMN = "call_date"
+
+
+def _bookkeeping(name: str, type_: LogicalType, description: str, **options: object) -> Column:
+    return Column(name, type_, description, role=Role.BOOKKEEPING, **options)  # type: ignore[arg-type]
+
+
+def _seconds(name: str, source: str, description: str) -> Column:
+    return Column(name, SMALL_INTEGER, description, source=source, unit="seconds")
+
+
+_CALL_ID = Column(
+    "call_id",
+    TEXT,
+    "The call's id at the provider.",
+    source="id",
+    nullable=False,
+    key=True,
+    max_length=CALL_ID_MAX_LENGTH,
+)
+_STARTED_AT = Column(
+    "started_at", INSTANT, "When the call started.", source="start_time", unit="UTC instant", nullable=False, index=True
+)
+_CALL_DATE = Column(
+    PARTITION_COLUMN, DATE, "Local day on which the call started.", source="start_time", nullable=False, index=True
+)
+
+CALLS = Table(
+    "calls",
+    "One row per call, as the provider last told it; a call that vanished there keeps its row, with deleted_at set.",
+    partitioned=True,
+    columns=(
+        _CALL_ID,
+        Column("project_id", INTEGER, "The project's number at the provider.", source="project_id"),
+        Column("portal", TEXT, "The portal's id.", source="portal"),
+        Column(
+            "direction",
+            TEXT,
+            "outbound, inbound, internal, or unknown for a code that is not documented.",
+            source="direction",
+            nullable=False,
+            max_length=32,
+        ),
+        Column(
+            "direction_code", INTEGER, "The provider's code: 0 outbound, 1 inbound, 2 internal.", source="direction"
+        ),
+        Column(
+            "status",
+            TEXT,
+            "answered, missed (which can include an agent who did not pick up), stopped_at_ivr, "
+            "stopped_at_survey_ivr, or unknown for a code that is not documented.",
+            source="status",
+            nullable=False,
+            max_length=32,
+        ),
+        Column(
+            "status_code",
+            INTEGER,
+            "The provider's code: 1 answered, 2 missed, 3 stopped at IVR, 4 stopped at survey IVR.",
+            source="status",
+        ),
+        Column("channel", TEXT, "voice, video, or unknown.", source="video_call", nullable=False, max_length=32),
+        _STARTED_AT,
+        Column("ended_at", INSTANT, "When the call ended.", source="end_time", unit="UTC instant"),
+        Column(
+            "answered_at",
+            INSTANT,
+            "When the call was answered; null if it never was.",
+            source="answer_time, else first_answer_time",
+            unit="UTC instant",
+        ),
+        Column("enqueued_at", INSTANT, "When the call entered a queue.", source="enqueue_time", unit="UTC instant"),
+        _CALL_DATE,
+        Column(
+            "call_hour",
+            SMALL_INTEGER,
+            "Local hour in which the call started, 0 to 23.",
+            source="start_time",
+            unit="hour of day",
+            nullable=False,
+        ),
+        _seconds("duration_seconds", "duration", "From start to end."),
+        _seconds("ivr_seconds", "ivr_duration", "Time in the voice menu."),
+        _seconds("queue_seconds", "queue_duration, else enqueue_time below 10^11", "Time waiting in a queue."),
+        _seconds("talk_seconds", "talk_duration", "Time talking; whether it includes hold is not published."),
+        _seconds("hold_seconds", "hold_duration", "Time on hold."),
+        _seconds("acw_seconds", "acw_duration", "After-call work."),
+        _seconds("answer_seconds", "answer_duration, else answer_time below 10^11", "From answer to end."),
+        Column(
+            "answer_minutes",
+            SMALL_INTEGER,
+            "From answer to end, rounded up by the provider.",
+            source="answer_duration_minutes",
+            unit="minutes",
+        ),
+        Column(
+            "customer_number", TEXT, "The customer's number as it was served.", source="customer_number", pii=Pii.PHONE
+        ),
+        Column(
+            "customer_number_e164",
+            TEXT,
+            "The customer's number in E.164 form (+84...); null if it is not a phone number.",
+            source="customer_number",
+            pii=Pii.PHONE,
+            max_length=32,
+            index=True,
+        ),
+        Column(
+            "customer_country",
+            TEXT,
+            "Country of the customer's number (ISO 3166-1 alpha-2).",
+            source="customer_number",
+            max_length=8,
+        ),
+        Column(
+            "stringee_number",
+            TEXT,
+            "Our side's number, or a user id such as user_2, as it was served.",
+            source="stringee_number",
+        ),
+        Column(
+            "stringee_number_e164",
+            TEXT,
+            "Our side's number in E.164 form; null if it is not a phone number.",
+            source="stringee_number",
+            max_length=32,
+        ),
+        Column("agent_id", TEXT, "The agent's id.", source="account", pii=Pii.IDENTIFIER),
+        Column("agent_name", TEXT, "The agent's name.", source="account_name", pii=Pii.NAME),
+        Column("agent_email", TEXT, "The agent's e-mail address.", source="account_email", pii=Pii.EMAIL),
+        Column("from_user_id", TEXT, "The calling user's id.", source="from_user_id", pii=Pii.IDENTIFIER),
+        Column("callee", TEXT, "The called user's id.", source="callee", pii=Pii.IDENTIFIER),
+        Column("contact_name", TEXT, "The customer's name in the contact book.", source="contactname", pii=Pii.NAME),
+        Column("company_id", TEXT, "The customer's company's id in the contact book.", source="company_id"),
+        Column("company_name", TEXT, "The customer's company's name.", source="companyname"),
+        Column("campaign_name", TEXT, "The campaign the call belongs to.", source="campaign_name"),
+        Column("is_recorded", BOOLEAN, "Whether there is a recording.", source="recorded"),
+        Column("has_voicemail", BOOLEAN, "Whether the customer left a voicemail.", source="have_voice_mail"),
+        Column("routed_to_agent", BOOLEAN, "Whether the call was routed to an agent.", source="route_to_agent"),
+        Column("record_path", TEXT, "Where the provider keeps the recording.", source="record_path"),
+        Column("end_call_reason", TEXT, "Why the call ended, in the provider's words.", source="end_call_reason"),
+        Column(
+            "participant_count",
+            SMALL_INTEGER,
+            "Rows of this call in call_participants.",
+            source="participants",
+            unit="participants",
+            nullable=False,
+        ),
+        Column(
+            "extra",
+            JSON,
+            "JSON object of the fields that are unknown, or whose value could not be read; else null.",
+            source="all others",
+            pii=Pii.PAYLOAD,
+        ),
+        _bookkeeping(
+            "row_hash", TEXT, "Hash of all values above: equal hashes, equal rows.", nullable=False, max_length=64
+        ),
+        _bookkeeping(
+            "window_start",
+            INSTANT,
+            "Start of the export window that first brought this version.",
+            unit="UTC instant",
+            nullable=False,
+        ),
+        _bookkeeping(
+            "first_seen_at", INSTANT, "When this call was first exported.", unit="UTC instant", nullable=False
+        ),
+        _bookkeeping(
+            "updated_at", INSTANT, "When this row last changed here.", unit="UTC instant", nullable=False, index=True
+        ),
+        _bookkeeping(
+            "deleted_at",
+            INSTANT,
+            "When a complete re-read no longer had this call; null while the provider has it.",
+            unit="UTC instant",
+        ),
+    ),
+)
+
+CALL_PARTICIPANTS = Table(
+    "call_participants",
+    "One row per participant of a call, in the provider's order.",
+    partitioned=True,
+    columns=(
+        _CALL_ID,
+        Column(
+            "position",
+            SMALL_INTEGER,
+            "Place in the call's list of participants, from 0.",
+            source="participants",
+            nullable=False,
+            key=True,
+        ),
+        Column(
+            "participant",
+            TEXT,
+            "The number or user id; null where the entry names nobody.",
+            source="participants",
+            pii=Pii.PHONE,
+        ),
+        Column("kind", TEXT, "agent, phone, user or unknown.", source="participants", nullable=False, max_length=32),
+        Column(
+            "number_e164",
+            TEXT,
+            "The phone number in E.164 form, where it is one.",
+            source="participants",
+            pii=Pii.PHONE,
+            max_length=32,
+        ),
+        Column(
+            "raw", JSON, "The entry as it was served, as JSON.", source="participants", nullable=False, pii=Pii.PAYLOAD
+        ),
+        replace(_STARTED_AT, description="When the call started: a day of participants needs no join."),
+        _CALL_DATE,
+    ),
+)
+
+REJECTED_ROWS = Table(
+    "rejected_rows",
+    "The quarantine: rows that cannot be a call, with the reason and the exact payload.",
+    columns=(
+        _bookkeeping(
+            "window_start",
+            INSTANT,
+            "Start of the export window that served the row.",
+            nullable=False,
+            key=True,
+            unit="UTC instant",
+        ),
+        _bookkeeping(
+            "reject_id",
+            TEXT,
+            "Hash of the payload, and which occurrence of it in the window.",
+            nullable=False,
+            key=True,
+            max_length=64,
+        ),
+        Column("reason", TEXT, "Why the row cannot be a call.", nullable=False, max_length=64),
+        Column("field", TEXT, "The field at fault.", max_length=64),
+        Column("call_id", TEXT, "The call's id, where it has a usable one.", source="id"),
+        Column("payload", JSON, "The row exactly as it was served, as JSON.", nullable=False, pii=Pii.PAYLOAD),
+        _CALL_DATE,
+        _bookkeeping("first_seen_at", INSTANT, "When the row was first served.", nullable=False, unit="UTC instant"),
+    ),
+)
+
+EXPORT_WINDOWS = Table(
+    "export_windows",
+    "The ledger: one row per export window, and its certificate of completeness.",
+    columns=tuple(
+        replace(column, role=Role.BOOKKEEPING)
+        for column in (
+            Column(
+                "window_start", INSTANT, "First instant of the window.", nullable=False, key=True, unit="UTC instant"
+            ),
+            Column("window_end", INSTANT, "First instant after the window.", nullable=False, unit="UTC instant"),
+            Column("call_date", DATE, "The local day the window belongs to.", nullable=False, index=True),
+            Column("status", TEXT, "running, complete or failed.", nullable=False, max_length=16),
+            Column("api_total", INTEGER, "Calls in the window by the API's own count.", unit="calls"),
+            Column("raw_rows", INTEGER, "Distinct rows in the raw copy.", unit="rows"),
+            Column("rejected", INTEGER, "Rows in quarantine.", unit="rows"),
+            Column("lake_rows", INTEGER, "Calls of the window in the Parquet file.", unit="calls"),
+            Column(
+                "warehouse_rows", INTEGER, "Calls of the window in the warehouse, deleted ones left out.", unit="calls"
+            ),
+            Column(
+                "late_changes",
+                INTEGER,
+                "Calls that later reads added, changed or found gone.",
+                unit="calls",
+                nullable=False,
+            ),
+            Column("attempts", INTEGER, "How often work on the window was begun.", nullable=False),
+            Column(
+                "content_hash",
+                TEXT,
+                "Hash of the window's calls in the lake, independent of their order.",
+                max_length=64,
+            ),
+            Column("warehouse_content_hash", TEXT, "The same, computed from what the warehouse holds.", max_length=64),
+            Column(
+                "claimed_by", TEXT, "The run that is working on the day; on the day's first window.", max_length=128
+            ),
+            Column("claim_expires_at", INSTANT, "When that claim lapses if it is not renewed.", unit="UTC instant"),
+            Column("started_at", INSTANT, "When the last attempt began.", unit="UTC instant"),
+            Column("completed_at", INSTANT, "When the window was last proven complete.", unit="UTC instant"),
+            Column(
+                "next_reread_at", INSTANT, "When it is due to be read again; null if it is not.", unit="UTC instant"
+            ),
+            Column("settled", BOOLEAN, "Whether the last re-read is behind it.", nullable=False),
+            Column("run_id", TEXT, "The run of the last attempt.", max_length=128),
+            Column("error", TEXT, "Why the last attempt failed; null if it did not."),
+        )
+    ),
+)
+
+CALL_VERSIONS = Table(
+    "call_versions",
+    "What a call's row was before each change: why yesterday's number is another one today.",
+    columns=(
+        *(replace(column, index=False, role=Role.BOOKKEEPING) for column in CALLS.columns),
+        _bookkeeping(
+            "superseded_at", INSTANT, "When the row stopped being so.", nullable=False, key=True, unit="UTC instant"
+        ),
+    ),
+)
+
+PIPELINE_STATE = Table(
+    "pipeline_state",
+    "What the export remembers between runs.",
+    columns=(
+        _bookkeeping("name", TEXT, "What is remembered.", nullable=False, key=True, max_length=128),
+        _bookkeeping("value", JSON, "The value, as JSON.", nullable=False),
+        _bookkeeping("updated_at", INSTANT, "When it last changed.", nullable=False, unit="UTC instant"),
+    ),
+)
+
+TABLES = (CALLS, CALL_PARTICIPANTS, REJECTED_ROWS, EXPORT_WINDOWS, CALL_VERSIONS, PIPELINE_STATE)
