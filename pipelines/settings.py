@@ -1,0 +1,393 @@
+"""Settings: every name, default and meaning, declared once, read from the environment or a ``.env`` file.
+
+`load_settings` is the door: it reports everything that is missing or wrong at once, by name. The object it gives is
+frozen, pickles, shows no secret, and is passed on explicitly; nothing else in the package reads the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import os
+import re
+from collections.abc import Iterator, Mapping
+from datetime import date, timedelta
+from ipaddress import ip_address
+from typing import Annotated, Any, Literal, NamedTuple, cast
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from pipelines.stringeex.endpoints import OPERATIONS, Operation
+from transforms.errors import SettingsError
+
+_DAY = timedelta(days=1)
+_DURATION_UNITS = {"d": _DAY, "h": timedelta(hours=1), "m": timedelta(minutes=1)}
+_WAREHOUSE_DRIVERS = {
+    "duckdb": "duckdb",
+    "postgresql": "postgresql+psycopg",
+    "postgres": "postgresql+psycopg",
+    "postgresql+psycopg": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mysql+pymysql": "mysql+pymysql",
+    "mariadb": "mariadb+pymysql",
+    "mariadb+pymysql": "mariadb+pymysql",
+    "sqlite": "sqlite",
+}
+_UNSAFE_TO_SHOW = re.compile(r"SECRET|PASSWORD|KEY|EMAIL|URL")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address stays on this machine (``localhost``, 127.0.0.0/8, ``::1``)."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _base_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError("should be a URL such as https://api.stringeex.com") from error
+    if parts.scheme not in ("https", "http") or not host:
+        raise ValueError("should be a URL such as https://api.stringeex.com")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise ValueError("should start with https:// (plain http is for this machine only, such as http://127.0.0.1)")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("should hold no user, password, query or fragment, such as https://api.stringeex.com")
+    return value.rstrip("/")
+
+
+def _warehouse_url(value: SecretStr) -> SecretStr:
+    scheme, separator, rest = value.get_secret_value().partition("://")
+    driver = _WAREHOUSE_DRIVERS.get(scheme)
+    if not separator or driver is None:
+        backends = "duckdb, postgresql, mysql, mariadb or sqlite"
+        raise ValueError(f"should be a SQLAlchemy URL of {backends}, such as duckdb:///data/warehouse.duckdb")
+    try:
+        parts = urlsplit(f"//{rest}")
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError("should hold a host and a numeric port; quote special characters as %xx") from error
+    if driver in ("duckdb", "sqlite") and (host or not parts.path.strip("/")):
+        raise ValueError(f"should name a file after three slashes, such as {driver}:///data/warehouse.db")
+    if driver not in ("duckdb", "sqlite") and not parts.path.strip("/"):
+        raise ValueError(f"should name a database, such as {scheme}://user:password@host/database")
+    return SecretStr(f"{driver}://{rest}")
+
+
+def _storage_url(value: str) -> str:
+    scheme, separator, rest = value.partition("://")
+    if separator and (not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) or not rest.strip("/")):
+        raise ValueError("should be a folder, or a URL such as s3://bucket/prefix")
+    if scheme == "http" and separator:
+        raise ValueError("should be a folder, or a URL such as s3://bucket/prefix; http cannot be written to")
+    return value.rstrip("/") or "/"
+
+
+def _duration(value: object) -> timedelta:
+    match = re.fullmatch(r"(\d{1,4})([dhm])", value.strip()) if isinstance(value, str) else None
+    if match is None or int(match[1]) == 0:
+        raise ValueError("should be a duration such as 1d, 6h or 1h")
+    return int(match[1]) * _DURATION_UNITS[match[2]]
+
+
+def _window(value: object) -> timedelta:
+    duration = _duration(value)
+    if _DAY % duration:
+        raise ValueError("should divide a day, such as 1d, 6h or 1h")
+    return duration
+
+
+def _comma_separated(value: object) -> list[str]:
+    return [part.strip() for part in str(value).split(",") if part.strip()]
+
+
+def _rereads(value: object) -> tuple[timedelta, ...]:
+    try:
+        ages = tuple(map(_duration, _comma_separated(value)))
+    except ValueError as error:
+        raise ValueError("should be ascending durations such as 1d,3d,7d,30d") from error
+    if any(later <= earlier for earlier, later in itertools.pairwise(ages)):
+        raise ValueError("should be ascending durations such as 1d,3d,7d,30d")
+    return ages
+
+
+def _timezone(value: object) -> ZoneInfo:
+    if isinstance(value, ZoneInfo):
+        return value
+    try:
+        return ZoneInfo(str(value))
+    except (ValueError, OSError, KeyError) as error:
+        raise ValueError("should be a time zone of the IANA database, such as Asia/Ho_Chi_Minh") from error
+
+
+def _region(value: str) -> str:
+    from phonenumbers import SUPPORTED_REGIONS
+
+    if value.upper() not in SUPPORTED_REGIONS:
+        raise ValueError("should be the two letters of a country with phone numbers, such as VN")
+    return value.upper()
+
+
+def _hosts(value: object) -> tuple[str, ...]:
+    hosts = tuple(host.lower() for host in _comma_separated(value))
+    if any(not re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)*", host) for host in hosts):
+        raise ValueError("should be host names separated by commas, such as stringee.com,stringeex.com")
+    return hosts
+
+
+def _transient_codes(value: object) -> tuple[int, ...] | Literal["negative"]:
+    if value == "negative":
+        return "negative"
+    try:
+        return tuple(int(code) for code in _comma_separated(value))
+    except ValueError as error:
+        raise ValueError("should be `negative`, or whole numbers separated by commas") from error
+
+
+def _pinned(operation_name: str) -> PlainValidator:
+    operation = OPERATIONS[operation_name]
+    return PlainValidator(lambda value: operation.pinned(str(value)))
+
+
+def _setting(name: str, default: Any, description: str, **constraints: Any) -> Any:
+    return Field(default=default, validation_alias=name, description=description, **constraints)
+
+
+def _endpoint(operation_name: str) -> Any:
+    operation = OPERATIONS[operation_name]
+    return _setting(
+        operation.setting, operation, f"`METHOD /path` for {operation.description}; setting it also pins the method"
+    )
+
+
+class Settings(BaseSettings):
+    """Everything a run needs to know. Get one from `load_settings`, which also checks what belongs together."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",
+        case_sensitive=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+        validate_default=False,
+    )
+
+    base_url: Annotated[str, AfterValidator(_base_url)] = _setting(
+        "STRINGEEX_BASE_URL", "https://api.stringeex.com", "Address of the API"
+    )
+    api_key_sid: str | None = _setting("STRINGEEX_API_KEY_SID", None, "API key: its SID (`SK...`)")
+    api_key_secret: SecretStr | None = _setting("STRINGEEX_API_KEY_SECRET", None, "API key: its secret")
+    email: str | None = _setting("STRINGEEX_EMAIL", None, "Portal login, instead of an API key: e-mail", repr=False)
+    password: SecretStr | None = _setting("STRINGEEX_PASSWORD", None, "Portal login: password")
+    portal: str | None = _setting(
+        "STRINGEEX_PORTAL", None, "Portal login: which portal; needed only for an account that has several"
+    )
+    page_size: int | None = _setting(
+        "STRINGEEX_PAGE_SIZE",
+        None,
+        "Rows to ask for per page; unset: the largest that the server honours",
+        ge=1,
+        le=10000,
+    )
+    history_requests_per_10s: int = _setting(
+        "STRINGEEX_HISTORY_REQUESTS_PER_10S", 30, "Call history requests per 10 seconds; 0: no limit", ge=0
+    )
+    requests_per_10s: int = _setting(
+        "STRINGEEX_REQUESTS_PER_10S", 300, "Requests of every kind per 10 seconds; 0: no limit", ge=0
+    )
+    requests_per_hour: int = _setting(
+        "STRINGEEX_REQUESTS_PER_HOUR", 9000, "Requests of every kind per hour; 0: no limit", ge=0
+    )
+    recordings_per_minute: int = _setting(
+        "STRINGEEX_RECORDINGS_PER_MINUTE", 30, "Recording downloads per minute; 0: no limit", ge=0
+    )
+    timeout_seconds: float = _setting(
+        "STRINGEEX_TIMEOUT_SECONDS", 30.0, "How long the API may stay silent", gt=0, le=600
+    )
+    token_lifetime_seconds: int = _setting(
+        "STRINGEEX_TOKEN_LIFETIME_SECONDS", 3600, "How long a token made from the API key is valid", ge=60, le=2592000
+    )
+    token_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_hosts)] = _setting(
+        "STRINGEEX_TOKEN_HOSTS",
+        ("stringee.com", "stringeex.com"),
+        "Hosts, with their sub-domains, that may see the token, besides the host of `STRINGEEX_BASE_URL`",
+    )
+    transient_codes: Annotated[tuple[int, ...] | Literal["negative"], NoDecode, BeforeValidator(_transient_codes)] = (
+        _setting("STRINGEEX_TRANSIENT_CODES", "negative", "Values of `r` worth trying again: `negative`, or a list")
+    )
+    result_cap: int = _setting(
+        "STRINGEEX_RESULT_CAP",
+        10000,
+        "Rows after which one query stops giving more, so that it is split; 0: none",
+        ge=0,
+    )
+    endpoint_account: Annotated[Operation, NoDecode, _pinned("account")] = _endpoint("account")
+    endpoint_history: Annotated[Operation, NoDecode, _pinned("history")] = _endpoint("history")
+    endpoint_realtime: Annotated[Operation, NoDecode, _pinned("realtime")] = _endpoint("realtime")
+    endpoint_transfer: Annotated[Operation, NoDecode, _pinned("transfer")] = _endpoint("transfer")
+    endpoint_stop: Annotated[Operation, NoDecode, _pinned("stop")] = _endpoint("stop")
+    endpoint_add_participant: Annotated[Operation, NoDecode, _pinned("add_participant")] = _endpoint("add_participant")
+    endpoint_download_recording: Annotated[Operation, NoDecode, _pinned("download_recording")] = _endpoint(
+        "download_recording"
+    )
+    endpoint_delete_recording: Annotated[Operation, NoDecode, _pinned("delete_recording")] = _endpoint(
+        "delete_recording"
+    )
+    endpoint_upload_greeting: Annotated[Operation, NoDecode, _pinned("upload_greeting")] = _endpoint("upload_greeting")
+
+    warehouse_url: Annotated[SecretStr, AfterValidator(_warehouse_url)] = _setting(
+        "CALLHISTORY_WAREHOUSE_URL",
+        SecretStr("duckdb:///data/warehouse.duckdb"),
+        "Warehouse, as a SQLAlchemy URL: duckdb, postgresql, mysql, mariadb or sqlite",
+    )
+    warehouse_schema: str | None = _setting(
+        "CALLHISTORY_WAREHOUSE_SCHEMA",
+        None,
+        "Schema of the tables, where the database has schemas; unset: its own default",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$",
+    )
+    lake_url: Annotated[str, AfterValidator(_storage_url)] = _setting(
+        "CALLHISTORY_LAKE_URL",
+        "data/lake",
+        "Parquet lake: a folder, or an fsspec URL such as s3://bucket/prefix",
+        repr=False,
+    )
+    archive_url: Annotated[str, AfterValidator(_storage_url)] = _setting(
+        "CALLHISTORY_ARCHIVE_URL", "data/recordings", "Recordings: a folder, or an fsspec URL", repr=False
+    )
+    timezone: Annotated[ZoneInfo, PlainValidator(_timezone)] = _setting(
+        "CALLHISTORY_TIMEZONE", ZoneInfo("Asia/Ho_Chi_Minh"), "Time zone of local days and hours"
+    )
+    start_date: date | None = _setting(
+        "CALLHISTORY_START_DATE", None, "First local day to export; unset: seven days before the first run, remembered"
+    )
+    window: Annotated[timedelta, PlainValidator(_window)] = _setting(
+        "CALLHISTORY_WINDOW", _DAY, "Length of an export window: 1d, or a part of a day such as 6h or 1h"
+    )
+    reread: Annotated[tuple[timedelta, ...], NoDecode, PlainValidator(_rereads)] = _setting(
+        "CALLHISTORY_REREAD",
+        (_DAY, 3 * _DAY, 7 * _DAY, 30 * _DAY),
+        "Ages at which a closed day is read again; after the last it is settled",
+    )
+    concurrency: int = _setting("CALLHISTORY_CONCURRENCY", 4, "Local days exported side by side", ge=1, le=64)
+    region: Annotated[str, AfterValidator(_region)] = _setting(
+        "CALLHISTORY_REGION", "VN", "Country of phone numbers written without a country code"
+    )
+    pii: Literal["plain", "masked", "pseudonymised"] = _setting(
+        "CALLHISTORY_PII", "plain", "What becomes of personal data: `plain`, `masked` or `pseudonymised`"
+    )
+    pii_key: SecretStr | None = _setting(
+        "CALLHISTORY_PII_KEY", None, "Secret key of the pseudonyms; needed when `CALLHISTORY_PII` is `pseudonymised`"
+    )
+
+    def operation(self, name: str) -> Operation:
+        """Return the operation called ``name`` in `OPERATIONS`, at the endpoint that is configured for it."""
+        return cast(Operation, getattr(self, f"endpoint_{name}"))
+
+
+def load_settings(
+    env_file: str | os.PathLike[str] | None = ".env",
+    *,
+    require_api: bool = True,
+    overrides: Mapping[str, str] | None = None,
+) -> Settings:
+    """Read the settings from ``overrides``, then the environment, then ``env_file``, then the defaults.
+
+    ``overrides`` maps environment names to values as the environment would spell them. With ``require_api`` a
+    complete way to authenticate is required. A missing ``env_file`` is no error; an empty value counts as unset.
+
+    Raises SettingsError with every missing or wrong value, each by name, with where it was looked for and what
+    would be right. No value that may be secret is repeated.
+    """
+    from dotenv import dotenv_values
+
+    try:
+        in_file = dotenv_values(env_file, encoding="utf-8") if env_file and os.path.exists(env_file) else {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"{env_file} cannot be read ({type(error).__name__}): make it a readable UTF-8 file"
+        ) from error
+    given = dict(overrides or {})
+    found: dict[str, _Found] = {}
+    for where, values in ((f"in {env_file}", in_file), ("in the environment", os.environ), ("by the command", given)):
+        found |= {name: _Found(value, where) for name, value in values.items() if value}
+    problems = [*_incomplete(found, require_api), *_misspelt(found)]
+    try:
+        settings = cast(Any, Settings)(**given, _env_file=env_file, _env_file_encoding="utf-8")
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False, include_input=False)
+        problems += [_describe(str(detail["loc"][0]), detail["msg"], found) for detail in details]
+    if problems:
+        looked_in = f"the environment and {os.path.abspath(env_file)}" if env_file else "the environment"
+        listing = "".join(f"\n  {problem}" for problem in dict.fromkeys(problems))
+        raise SettingsError(f"settings missing or wrong (looked in {looked_in}):{listing}")
+    return cast(Settings, settings)
+
+
+def settings_reference() -> list[tuple[str, str, str]]:
+    """Return (environment name, default as it would be written, description) of every setting, in order."""
+    return [
+        (str(field.validation_alias), _written(field), field.description or "")
+        for field in Settings.model_fields.values()
+    ]
+
+
+class _Found(NamedTuple):
+    value: str
+    where: str
+
+
+def _incomplete(found: Mapping[str, _Found], require_api: bool) -> Iterator[str]:
+    key_pair = ("STRINGEEX_API_KEY_SID", "STRINGEEX_API_KEY_SECRET")
+    login = ("STRINGEEX_EMAIL", "STRINGEEX_PASSWORD")
+    started = [pair for pair in (key_pair, login) if any(name in found for name in pair)]
+    if require_api and not started:
+        yield f"{' and '.join(key_pair)}: not set; set them (or {' and '.join(login)})"
+    if len(started) == 2:
+        yield f"{' and '.join(key_pair)}, {' and '.join(login)}: both are set; keep one way to authenticate"
+    else:
+        for pair in started:
+            yield from (f"{name}: not set; it belongs to {pair[pair[0] == name]}" for name in pair if name not in found)
+    if "CALLHISTORY_PII_KEY" not in found and found.get("CALLHISTORY_PII", _Found("", "")).value == "pseudonymised":
+        yield "CALLHISTORY_PII_KEY: not set; CALLHISTORY_PII=pseudonymised needs a long random key"
+
+
+def _misspelt(found: Mapping[str, _Found]) -> Iterator[str]:
+    known = [str(field.validation_alias) for field in Settings.model_fields.values()]
+    unset = [name for name in known if name not in found]
+    for name in found:
+        if name.startswith(("STRINGEEX_", "CALLHISTORY_")) and name not in known:
+            for meant in difflib.get_close_matches(name, unset, n=1, cutoff=0.9):
+                yield f"{name} ({found[name].where}): no such setting; {meant} is probably meant"
+
+
+def _describe(name: str, message: str, found: Mapping[str, _Found]) -> str:
+    wrong = message.removeprefix("Value error, ").removeprefix("Input ")
+    value, where = found.get(name, _Found("", "its default"))
+    shown = "" if _UNSAFE_TO_SHOW.search(name) else f" {value[:60]!r}"
+    return f"{name}{shown} ({where}): {wrong}"
+
+
+def _written(field: FieldInfo) -> str:
+    default = field.default
+    if isinstance(default, SecretStr):
+        return default.get_secret_value()
+    if isinstance(default, Operation):
+        return default.endpoint
+    if isinstance(default, timedelta):
+        unit, length = next((unit, length) for unit, length in _DURATION_UNITS.items() if not default % length)
+        return f"{default // length}{unit}"
+    if isinstance(default, tuple):
+        return ",".join(_written(FieldInfo(default=part)) for part in default)
+    if isinstance(default, float):
+        return f"{default:g}"
+    return "" if default is None else str(default)

@@ -1,0 +1,1 @@
+"""The StringeeX call management API: authentication, request budget, client and call history."""
