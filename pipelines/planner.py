@@ -1,0 +1,119 @@
+"""What is due: a pure answer from the ledger, the clock and the settings. There is no cursor to lose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+
+from pipelines.windows import Window, day_windows, days_between
+from sinks.ledger import LedgerRow, WindowStatus
+
+
+class Due(StrEnum):
+    """Why a window is to be read."""
+
+    NEW = "new"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    OPEN = "open"
+    REREAD = "reread"
+    FORCED = "forced"
+
+
+@dataclass(frozen=True)
+class PlannedWindow:
+    """A window that is due, why, and how many calls it held when it was last read (null: never)."""
+
+    window: Window
+    due: Due
+    known_calls: int | None
+
+
+@dataclass(frozen=True)
+class DayPlan:
+    """The due windows of one local day, oldest first. A day is what a run claims and works on as a whole."""
+
+    call_date: date
+    windows: tuple[PlannedWindow, ...]
+    lock_start: datetime
+    """Start of the day's first window, due or not: its ledger row carries the claim on the day."""
+    lock_end: datetime
+
+
+def next_reread(window_end: datetime, read_at: datetime, ages: Sequence[timedelta]) -> tuple[datetime | None, bool]:
+    """Return when a window read at ``read_at`` is due again, and whether it is settled.
+
+    Calls arrive and change late, so a closed window is read again at each of ``ages`` after its end. A window that
+    was still open is due from its end on. The last age behind it, it is settled.
+    """
+    if read_at < window_end:
+        return window_end, False
+    for age in sorted(ages):
+        if window_end + age > read_at:
+            return window_end + age, False
+    return None, True
+
+
+def why_due(row: LedgerRow | None, window: Window, now: datetime, *, force: bool) -> Due | None:
+    """Return why the window is due at ``now``, or null when it is not; one that has not begun never is."""
+    if window.start > now:
+        return None
+    if row is None or row.attempts == 0:
+        return Due.NEW
+    if row.status is WindowStatus.FAILED:
+        return Due.FAILED
+    if row.status is WindowStatus.RUNNING:
+        return Due.INTERRUPTED
+    if window.end > now:
+        return Due.OPEN
+    if row.next_reread_at is not None and row.next_reread_at <= now:
+        return Due.REREAD
+    return Due.FORCED if force else None
+
+
+def plan(
+    first: date,
+    last: date,
+    rows: Iterable[LedgerRow],
+    *,
+    now: datetime,
+    timezone: str,
+    window_length: timedelta,
+    force: bool = False,
+) -> list[DayPlan]:
+    """Return what is due from ``first`` to ``last`` (local days, both included), newest day first.
+
+    A day that the ledger knows keeps the windows it was once cut into, whatever ``window_length`` is now: windows
+    of one day never overlap.
+    """
+    known: dict[date, dict[datetime, LedgerRow]] = {}
+    for row in rows:
+        known.setdefault(row.call_date, {})[row.window_start] = row
+    plans = []
+    for day in days_between(first, last):
+        day_rows = known.get(day, {})
+        windows = _windows_of(day, day_rows, timezone, window_length)
+        due = tuple(
+            PlannedWindow(window, reason, row.api_total if row else None)
+            for window in windows
+            for row in [day_rows.get(window.start)]
+            if (reason := why_due(row, window, now, force=force)) is not None
+        )
+        if due:
+            plans.append(DayPlan(day, due, windows[0].start, windows[0].end))
+    plans.reverse()
+    return plans
+
+
+def _windows_of(
+    day: date, day_rows: Mapping[datetime, LedgerRow], timezone: str, window_length: timedelta
+) -> list[Window]:
+    if not day_rows:
+        return day_windows(day, timezone, window_length)
+    known = [Window(row.window_start, row.window_end, day) for _, row in sorted(day_rows.items())]
+    covered = {window.start for window in known}
+    length = known[0].end - known[0].start
+    missing = [window for window in day_windows(day, timezone, length) if window.start not in covered]
+    return sorted(known + missing)

@@ -1,0 +1,237 @@
+"""The ledger: one row per export window in ``export_windows``, its claim, and its certificate of completeness."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+
+from sinks.warehouse import Warehouse
+from transforms.errors import ClaimLostError
+
+ERROR_MAX_CHARACTERS = 2_000
+
+
+class WindowStatus(StrEnum):
+    """Where a window stands."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """One row of ``export_windows``."""
+
+    window_start: datetime
+    window_end: datetime
+    call_date: date
+    status: WindowStatus
+    api_total: int | None
+    raw_rows: int | None
+    rejected: int | None
+    lake_rows: int | None
+    warehouse_rows: int | None
+    late_changes: int
+    attempts: int
+    content_hash: str | None
+    warehouse_content_hash: str | None
+    claimed_by: str | None
+    claim_expires_at: datetime | None
+    started_at: datetime | None
+    completed_at: datetime | None
+    next_reread_at: datetime | None
+    settled: bool
+    run_id: str | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What proves a window: the four counts, and the content hashes of both copies."""
+
+    api_total: int
+    raw_rows: int
+    rejected: int
+    lake_rows: int
+    warehouse_rows: int
+    content_hash: str
+    warehouse_content_hash: str
+
+    @property
+    def differences(self) -> list[str]:
+        """Return in words what does not agree; empty when the window is proven complete."""
+        found = []
+        if self.api_total != self.raw_rows:
+            found.append(f"the API counts {self.api_total} calls and served {self.raw_rows}")
+        if self.raw_rows != self.lake_rows + self.rejected:
+            found.append(f"{self.raw_rows} rows were served, {self.lake_rows} are in the lake, {self.rejected} rejected")
+        if self.lake_rows != self.warehouse_rows:
+            found.append(f"the lake has {self.lake_rows} calls, the warehouse {self.warehouse_rows}")
+        elif self.content_hash != self.warehouse_content_hash:
+            found.append(f"lake and warehouse hold {self.lake_rows} calls each, but not the same")
+        return found
+
+
+class Ledger:
+    """Reads and writes ``export_windows``."""
+
+    def __init__(self, warehouse: Warehouse) -> None:
+        self._warehouse = warehouse
+        self._table = warehouse.tables["export_windows"]
+
+    def rows(self, first: date | None = None, last: date | None = None) -> list[LedgerRow]:
+        """Return the rows of the local days from ``first`` to ``last`` (both included; null: no bound), oldest first."""
+        t = self._table
+        query = sa.select(t).order_by(t.c.window_start)
+        if first is not None:
+            query = query.where(t.c.call_date >= first)
+        if last is not None:
+            query = query.where(t.c.call_date <= last)
+        with self._warehouse.reading() as connection:
+            return [_row(mapping) for mapping in connection.execute(query).mappings()]
+
+    def claim_day(
+        self, call_date: date, lock_start: datetime, lock_end: datetime, claimed_by: str, lease: timedelta
+    ) -> bool:
+        """Take the lease on a local day, or renew it; return false when another run holds it.
+
+        The lease lies in the row of the day's first window, so that one conditional UPDATE decides between any number
+        of processes. The database's clock measures it where there is one: machines' clocks differ.
+        """
+        t = self._table
+        try:
+            with self._warehouse.transaction() as connection:
+                now = self._warehouse.utc_now(connection)
+                self._ensure_row(connection, call_date, lock_start, lock_end)
+                connection.execute(
+                    sa.update(t)
+                    .where(
+                        t.c.window_start == lock_start,
+                        sa.or_(t.c.claimed_by.is_(None), t.c.claimed_by == claimed_by, t.c.claim_expires_at <= now),
+                    )
+                    .values(claimed_by=claimed_by, claim_expires_at=now + lease)
+                )
+                return self._holder(connection, lock_start) == claimed_by
+        except sa.exc.IntegrityError:
+            # Two runs made the day's first row at the same instant; the other one was first.
+            return False
+
+    def release_day(self, lock_start: datetime, claimed_by: str) -> None:
+        """Give the lease back, if it is still ours."""
+        t = self._table
+        with self._warehouse.transaction() as connection:
+            connection.execute(
+                sa.update(t)
+                .where(t.c.window_start == lock_start, t.c.claimed_by == claimed_by)
+                .values(claimed_by=None, claim_expires_at=None)
+            )
+
+    def check_claim(self, connection: sa.Connection, lock_start: datetime, claimed_by: str) -> None:
+        """Hold the day's row to the end of the transaction; raise ``ClaimLostError`` when it is not ours any more."""
+        t = self._table
+        connection.execute(sa.update(t).where(t.c.window_start == lock_start).values(window_start=lock_start))
+        if self._holder(connection, lock_start) != claimed_by:
+            raise ClaimLostError("another run has taken this day over; it will finish the work")
+
+    def begin(self, window_start: datetime, window_end: datetime, call_date: date, run_id: str) -> None:
+        """Note that work on a window has begun: should it be cut off, the window is due again."""
+        t = self._table
+        with self._warehouse.transaction() as connection:
+            self._ensure_row(connection, call_date, window_start, window_end)
+            connection.execute(
+                sa.update(t)
+                .where(t.c.window_start == window_start)
+                .values(
+                    status=WindowStatus.RUNNING,
+                    attempts=t.c.attempts + 1,
+                    started_at=self._warehouse.utc_now(connection),
+                    run_id=run_id,
+                    error=None,
+                )
+            )
+
+    def complete(
+        self,
+        connection: sa.Connection,
+        window_start: datetime,
+        certificate: Certificate,
+        *,
+        completed_at: datetime,
+        next_reread_at: datetime | None,
+        settled: bool,
+        late_changes: int,
+    ) -> None:
+        """Write the certificate, in the transaction that publishes the window's rows."""
+        t = self._table
+        connection.execute(
+            sa.update(t)
+            .where(t.c.window_start == window_start)
+            .values(
+                status=WindowStatus.COMPLETE,
+                api_total=certificate.api_total,
+                raw_rows=certificate.raw_rows,
+                rejected=certificate.rejected,
+                lake_rows=certificate.lake_rows,
+                warehouse_rows=certificate.warehouse_rows,
+                content_hash=certificate.content_hash,
+                warehouse_content_hash=certificate.warehouse_content_hash,
+                late_changes=t.c.late_changes + late_changes,
+                completed_at=completed_at,
+                next_reread_at=next_reread_at,
+                settled=settled,
+                error=None,
+            )
+        )
+
+    def fail(self, window_start: datetime, error: str) -> None:
+        """Note why a window failed; the numbers of its last certificate stay."""
+        t = self._table
+        with self._warehouse.transaction() as connection:
+            connection.execute(
+                sa.update(t)
+                .where(t.c.window_start == window_start)
+                .values(status=WindowStatus.FAILED, error=error[:ERROR_MAX_CHARACTERS])
+            )
+
+    def make_due(self, connection: sa.Connection, instants: list[datetime], now: datetime) -> None:
+        """Have the windows that hold ``instants`` read again: a call has moved out of them."""
+        t = self._table
+        for instant in instants:
+            connection.execute(
+                sa.update(t)
+                .where(t.c.window_start <= instant, t.c.window_end > instant, t.c.status == WindowStatus.COMPLETE)
+                .values(next_reread_at=now, settled=False)
+            )
+
+    def _holder(self, connection: sa.Connection, lock_start: datetime) -> str | None:
+        t = self._table
+        return connection.scalar(sa.select(t.c.claimed_by).where(t.c.window_start == lock_start))
+
+    def _ensure_row(
+        self, connection: sa.Connection, call_date: date, window_start: datetime, window_end: datetime
+    ) -> None:
+        t = self._table
+        if connection.scalar(sa.select(sa.literal(1)).where(t.c.window_start == window_start)) is None:
+            connection.execute(
+                sa.insert(t).values(
+                    window_start=window_start,
+                    window_end=window_end,
+                    call_date=call_date,
+                    status=WindowStatus.RUNNING,
+                    late_changes=0,
+                    attempts=0,
+                    settled=False,
+                )
+            )
+
+
+def _row(mapping: Mapping[Any, Any]) -> LedgerRow:
+    values = {name: mapping[name] for name in LedgerRow.__dataclass_fields__}
+    values["status"] = WindowStatus(values["status"])
+    return LedgerRow(**values)

@@ -1,0 +1,150 @@
+"""The Parquet lake: one file per table and local day, sorted by ``started_at``, swapped in atomically."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sinks.certificate import MultisetHash
+from sinks.storage import Storage
+from transforms.schema import CALLS, Table
+
+ROW_GROUP_ROWS = 16_384
+"""Row groups have this size however the rows arrived: equal rows give equal bytes."""
+
+
+class Lake:
+    """The tables of calls as Parquet files below ``storage``."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+
+    @staticmethod
+    def file_name(table: Table, call_date: date) -> str:
+        """Return the name of a day's file, below the lake's root."""
+        return f"{table.name}/call_date={call_date}/{table.name}.parquet"
+
+    @contextmanager
+    def read(self, table: Table, call_date: date) -> Iterator[pq.ParquetFile | None]:
+        """Open a day's file; null when there is none, which is a day without calls."""
+        name = self.file_name(table, call_date)
+        if not self.storage.exists(name):
+            yield None
+            return
+        with self.storage.open(name) as stream, pq.ParquetFile(stream) as file:
+            yield file
+
+    def window_counts(self, call_date: date, start: datetime, end: datetime) -> tuple[int, str]:
+        """Return how many calls of ``[start, end)`` the lake has, and their content hash, read from the file."""
+        rows, total = 0, MultisetHash()
+        with self.read(CALLS, call_date) as file:
+            for batch in _batches(file, ["started_at", "row_hash"]):
+                inside = batch.filter(_is_inside(batch, start, end))
+                rows += inside.num_rows
+                for row_hash in inside["row_hash"].to_pylist():
+                    total.add(int(row_hash, 16))
+        return rows, total.hexdigest()
+
+
+class LakeWriter:
+    """Makes the new file of one table and day, in which the rows of ``[start, end)`` are replaced by those written.
+
+    Rows outside of the window are taken over from the file there is. ``write`` takes rows in ascending order of
+    ``started_at``; ``publish`` swaps the file in, or removes it when nothing is left, and tells whether the lake has
+    changed. Until then nothing that a reader sees has moved.
+    """
+
+    def __init__(
+        self,
+        lake: Lake,
+        table: Table,
+        call_date: date,
+        start: datetime,
+        end: datetime,
+        *,
+        whole_day: bool,
+        folder: Path,
+    ) -> None:
+        self._lake, self._table, self._call_date = lake, table, call_date
+        self._start, self._end, self._whole_day = start, end, whole_day
+        self._path = folder / f"{table.name}.parquet"
+        self._buffer: list[pa.Table] = []
+        self._buffered = 0
+        self._writer: pq.ParquetWriter | None = None
+        self._began = False
+
+    def __enter__(self) -> LakeWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def write(self, rows: pa.Table) -> None:
+        """Append rows of the window, in the columns of the table's lake schema (others are left out)."""
+        if not self._began:
+            self._began = True
+            self._carry_over(before=True)
+        self._append(rows.select(self._table.lake_schema.names).cast(self._table.lake_schema))
+
+    def publish(self) -> bool:
+        """Swap the new file in; return whether the lake changed. Raises ``StorageError``."""
+        if not self._began:
+            self._carry_over(before=True)
+        self._carry_over(before=False)
+        if self._buffered:
+            self._write_row_group(self._buffered)
+        name = self._lake.file_name(self._table, self._call_date)
+        if self._writer is None:
+            return self._lake.storage.remove(name)
+        self._writer.close()
+        return self._lake.storage.publish(self._path, name)
+
+    def _carry_over(self, *, before: bool) -> None:
+        if self._whole_day:
+            return
+        with self._lake.read(self._table, self._call_date) as file:
+            for batch in _batches(file, None):
+                started_at = batch["started_at"]
+                outside = (
+                    pc.less(started_at, _scalar(self._start))
+                    if before
+                    else pc.greater_equal(started_at, _scalar(self._end))
+                )
+                self._append(batch.filter(outside).cast(self._table.lake_schema))
+
+    def _append(self, rows: pa.Table) -> None:
+        self._buffer.append(rows)
+        self._buffered += rows.num_rows
+        while self._buffered >= ROW_GROUP_ROWS:
+            self._write_row_group(ROW_GROUP_ROWS)
+
+    def _write_row_group(self, rows: int) -> None:
+        table = pa.concat_tables(self._buffer).combine_chunks()
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._path, self._table.lake_schema, compression="zstd")
+        self._writer.write_table(table.slice(0, rows), row_group_size=ROW_GROUP_ROWS)
+        self._buffer = [table.slice(rows)]
+        self._buffered = table.num_rows - rows
+
+
+def _batches(file: pq.ParquetFile | None, columns: list[str] | None) -> Iterator[pa.Table]:
+    if file is None:
+        return
+    for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS, columns=columns):
+        yield pa.Table.from_batches([batch])
+
+
+def _is_inside(rows: pa.Table, start: datetime, end: datetime) -> pa.ChunkedArray:
+    started_at = rows["started_at"]
+    return pc.and_(pc.greater_equal(started_at, _scalar(start)), pc.less(started_at, _scalar(end)))
+
+
+def _scalar(instant: datetime) -> pa.Scalar:
+    return pa.scalar(instant, pa.timestamp("ms", tz="UTC"))

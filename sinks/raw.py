@@ -1,0 +1,146 @@
+"""The raw copy: every row as the API served it, one JSON line each, compressed with zstd.
+
+A file is named by its window, by when its content was first read, and by a hash of that content. Reading a window
+again and finding the same rows therefore adds nothing, and each different state of a window is kept: the tables,
+their timestamps and the history of changes can all be rebuilt from here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path, PurePosixPath
+from typing import cast
+
+import orjson
+import pyarrow as pa
+
+from sinks.certificate import MultisetHash
+from sinks.storage import Storage
+from transforms.fields import JsonValue
+
+_STAMP = "%Y%m%dT%H%M%S"
+_SUFFIX = ".jsonl.zst"
+
+
+@dataclass(frozen=True, order=True)
+class RawFile:
+    """One state of one window. ``read_at`` is when this content was first seen."""
+
+    window_start: datetime
+    window_end: datetime
+    read_at: datetime
+    content_hash: str
+    call_date: date
+
+    @property
+    def name(self) -> str:
+        """Path below the lake's root."""
+        return (
+            f"raw/call_date={self.call_date}/{_stamp(self.window_start)}--{_stamp(self.window_end)}"
+            f".{_stamp(self.read_at)}.{self.content_hash}{_SUFFIX}"
+        )
+
+    @classmethod
+    def parse(cls, name: str) -> RawFile:
+        """Read a file's name back; raises ``ValueError`` for a name that is not one of ours."""
+        path = PurePosixPath(name)
+        window, read_at, content_hash = path.name.removesuffix(_SUFFIX).split(".")
+        start, end = window.split("--")
+        call_date = date.fromisoformat(path.parent.name.removeprefix("call_date="))
+        return cls(_parse_stamp(start), _parse_stamp(end), _parse_stamp(read_at), content_hash, call_date)
+
+
+class RawWriter:
+    """Writes rows to a local file as they arrive; a context manager. ``rows`` and ``content_hash`` tell the sum."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows = 0
+        self._hash = MultisetHash()
+        self._stream = pa.CompressedOutputStream(str(path), "zstd")
+
+    def __enter__(self) -> RawWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
+    def add(self, rows: Iterable[JsonValue]) -> None:
+        """Append ``rows``."""
+        lines = [json_line(row) for row in rows]
+        for line in lines:
+            self._hash.add(int.from_bytes(hashlib.blake2b(line, digest_size=16).digest()))
+        self.rows += len(lines)
+        if lines:
+            self._stream.write(b"\n".join(lines) + b"\n")
+
+    @property
+    def content_hash(self) -> str:
+        """Hash of the rows so far, independent of their order."""
+        return self._hash.hexdigest()
+
+
+def json_line(row: JsonValue) -> bytes:
+    """Return ``row`` as one line of JSON that reads back as the same value.
+
+    Integers past 64 bits and lone surrogates, which JSON allows and orjson refuses, go through the standard library.
+    """
+    try:
+        return orjson.dumps(row)
+    except TypeError:
+        return json.dumps(row, separators=(",", ":")).encode("ascii")
+
+
+def raw_files(storage: Storage, call_date: date) -> list[RawFile]:
+    """Return the day's files, sorted by window and then by ``read_at``."""
+    return sorted(RawFile.parse(name) for name in storage.names(f"raw/call_date={call_date}", _SUFFIX))
+
+
+def publish_raw(storage: Storage, writer: RawWriter, file: RawFile) -> RawFile:
+    """Publish a closed ``writer``'s rows as ``file``, unless the newest state of the window is the same.
+
+    Returns the file that holds the content: its ``read_at`` is when the content was first seen.
+    """
+    states = [f for f in raw_files(storage, file.call_date) if f.window_start == file.window_start]
+    if states and states[-1].content_hash == file.content_hash:
+        return states[-1]
+    storage.publish(writer.path, file.name)
+    return file
+
+
+def read_raw(storage: Storage, file: RawFile, batch_rows: int) -> Iterator[list[JsonValue]]:
+    """Yield the rows of ``file`` in batches of at most ``batch_rows``.
+
+    Raises ``OSError`` or ``ValueError`` when the file is truncated or is not what was written.
+    """
+    with storage.open(file.name) as stream, pa.CompressedInputStream(pa.PythonFile(stream, "r"), "zstd") as lines:
+        batch: list[JsonValue] = []
+        for line in _lines(lines):
+            batch.append(cast(JsonValue, json.loads(line)))
+            if len(batch) == batch_rows:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+
+def _lines(stream: pa.NativeFile) -> Iterator[bytes]:
+    rest = b""
+    while chunk := stream.read(1 << 20):
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+    if rest:
+        raise ValueError("the last line is cut short")
+
+
+def _stamp(instant: datetime) -> str:
+    return f"{instant.astimezone(UTC):{_STAMP}}{instant.microsecond // 1000:03d}Z"
+
+
+def _parse_stamp(text: str) -> datetime:
+    whole, milliseconds = text[:-4], text[-4:-1]
+    return datetime.strptime(whole, _STAMP).replace(tzinfo=UTC, microsecond=int(milliseconds) * 1000)

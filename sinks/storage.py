@@ -1,0 +1,145 @@
+"""A folder, or any place fsspec reaches, where a file appears whole or not at all."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import shutil
+import uuid
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, cast
+
+import fsspec
+from fsspec.core import split_protocol
+from fsspec.implementations.local import LocalFileSystem
+
+from transforms.errors import StorageError
+
+TEMPORARY_NAME = ".publishing.tmp"
+"""One name per folder: whoever publishes there has claimed the day, and a killed run's leftover is written over."""
+
+_COMPARE_CHUNK_BYTES = 1 << 20
+
+
+class Storage:
+    """Files under one folder or URL, such as ``data/lake`` or ``s3://bucket/prefix``.
+
+    Raises ``StorageError`` from the constructor when the URL's kind is unknown or needs a package that is missing.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        protocol, _ = split_protocol(url)
+        try:
+            self._fs, root = fsspec.url_to_fs(url)
+        except (ValueError, ImportError) as error:
+            raise StorageError(
+                f"{protocol}:// storage cannot be used: {error}. Install the extra that brings it, "
+                "such as callhistory[s3], or use a folder."
+            ) from error
+        self._root = PurePosixPath(root)
+        self.is_local = isinstance(self._fs, LocalFileSystem)
+
+    @property
+    def location(self) -> str:
+        """Where the files are: an absolute path, or the URL."""
+        return str(self._root) if self.is_local else self.url
+
+    def path(self, name: str) -> str:
+        """Return the full path of a file, as fsspec and, for a folder, the operating system know it."""
+        return str(self._root / name)
+
+    def check_writable(self) -> None:
+        """Write and remove a small file; raise ``StorageError`` that says why not, if it cannot be done."""
+        probe = self.path(f".writable-{uuid.uuid4().hex}.tmp")
+        try:
+            self._fs.makedirs(str(self._root), exist_ok=True)
+            self._fs.pipe_file(probe, b"")
+            self._fs.rm_file(probe)
+        except Exception as error:
+            raise StorageError(
+                f"cannot write to {self.location}: {_reason(error)}. Check the path and its permissions."
+            ) from error
+
+    def publish(self, local: Path, name: str) -> bool:
+        """Make the file ``local`` readable as ``name``, atomically and durably; return whether anything changed.
+
+        A reader sees the old file or the new one. A file that already has these bytes is left alone, with its
+        times. Raises ``StorageError`` when the storage refuses or is full.
+        """
+        try:
+            if self._holds(local, name):
+                return False
+            if self.is_local:
+                _replace_durably(local, Path(self.path(name)))
+            else:
+                self._fs.put_file(str(local), self.path(name))
+                self._fs.invalidate_cache()
+        except OSError as error:
+            raise StorageError(f"cannot write {name} in {self.location}: {_reason(error)}.") from error
+        return True
+
+    def remove(self, name: str) -> bool:
+        """Remove a file; return whether there was one."""
+        if not self.exists(name):
+            return False
+        self._fs.rm_file(self.path(name))
+        self._fs.invalidate_cache()
+        return True
+
+    def exists(self, name: str) -> bool:
+        """Tell whether there is a file of that name."""
+        return bool(self._fs.exists(self.path(name)))
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file for reading; the caller closes it. Raises ``FileNotFoundError``."""
+        return cast(BinaryIO, self._fs.open(self.path(name), "rb"))
+
+    def names(self, folder: str, suffix: str = "") -> list[str]:
+        """Return the names of the finished files below ``folder``, sorted, relative to the storage's root."""
+        base = self.path(folder)
+        if not self._fs.isdir(base):
+            return []
+        found: list[Any] = self._fs.find(base)
+        relative = [str(PurePosixPath(path).relative_to(self._root)) for path in found]
+        return sorted(
+            name for name in relative if name.endswith(suffix) and not PurePosixPath(name).name.startswith(".")
+        )
+
+    def _holds(self, local: Path, name: str) -> bool:
+        if not self.exists(name) or self._fs.size(self.path(name)) != local.stat().st_size:
+            return False
+        if self.is_local:
+            return filecmp.cmp(local, self.path(name), shallow=False)
+        with local.open("rb") as ours, self.open(name) as theirs:
+            while chunk := ours.read(_COMPARE_CHUNK_BYTES):
+                if chunk != theirs.read(len(chunk)):
+                    return False
+        return True
+
+
+def _replace_durably(source: Path, target: Path) -> None:
+    """Copy next to the target, make it durable, rename: a rename within one folder is atomic on every platform."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / TEMPORARY_NAME
+    try:
+        with source.open("rb") as reader, temporary.open("wb") as writer:
+            shutil.copyfileobj(reader, writer, _COMPARE_CHUNK_BYTES)
+            writer.flush()
+            os.fsync(writer.fileno())
+        temporary.replace(target)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _reason(error: BaseException) -> str:
+    """The operating system's words without the path, which the message around them names better."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return type(error).__name__
