@@ -1,0 +1,49 @@
+"""A simulated StringeeX portal: a real HTTP server on loopback with believable calls, real limits, and faults.
+
+In this process::
+
+    from pipelines.stringeex.simulator import CREDENTIALS, Portal, PortalOptions, SimulatedPortal, generate
+
+    portal = Portal(generate(seed=1, start_date="2026-01-05", days=3, calls_total=2_000), PortalOptions(max_limit=100))
+    with SimulatedPortal(portal) as server:      # server.base_url, server.stop(), server.start(), server.errors
+        ...                                      # CREDENTIALS.api_key_sid, .api_key_secret, .email, .password
+
+- ``Portal(calls=None, options=None, *, faults=(), odd_rows=None, clock=None, limits_clock=time.time,
+  credentials=CREDENTIALS)``; look: ``rows(start_ms, end_ms, version=2)``, ``rows_json(...)``, ``keys(start_ms, end_ms)``
+  (both ends inclusive), ``log`` (``LogEntry``), ``counts`` (per operation), ``operations``, ``greetings``; change:
+  ``add_call(row, *, start_ms, call_id, visible_from_ms)``, ``update_call(call_id, **fields)``,
+  ``remove_call(call_id)``, ``realtime_calls``, ``clock.set/advance/resume``, ``options.<field>``, ``faults`` (a list:
+  append, clear), ``access.revoke_tokens()``, ``warm()``.
+- ``PortalOptions(rate_limits=NO_LIMITS)`` switches the limits off; ``RateLimits(history_per_10s=30, ...)``.
+- ``mixed_faults(rate, seed)`` and the faults of ``simulator.faults``: ``Fault`` fields ``operation`` (``"*"`` = all),
+  ``probability``, ``seed``, ``after``, ``count``, ``when``. ``OddRows(share, seed)`` makes rows odd.
+
+In a process of its own: ``python -m pipelines.stringeex.simulator --calls 2000 --days 3`` prints one JSON line
+(``base_url`` and credentials) and serves until SIGTERM; ``spawn(...)`` does that from Python.
+"""
+
+from pipelines.stringeex.simulator.access import CREDENTIALS, Credentials
+from pipelines.stringeex.simulator.clock import Clock
+from pipelines.stringeex.simulator.faults import Fault, mixed_faults
+from pipelines.stringeex.simulator.generator import GeneratedCalls, generate
+from pipelines.stringeex.simulator.limits import NO_LIMITS, RateLimits
+from pipelines.stringeex.simulator.oddities import OddRows
+from pipelines.stringeex.simulator.portal import LogEntry, Portal, PortalOptions
+from pipelines.stringeex.simulator.server import SimulatedPortal
+
+__all__ = [
+    "CREDENTIALS",
+    "NO_LIMITS",
+    "Clock",
+    "Credentials",
+    "Fault",
+    "GeneratedCalls",
+    "LogEntry",
+    "OddRows",
+    "Portal",
+    "PortalOptions",
+    "RateLimits",
+    "SimulatedPortal",
+    "generate",
+    "mixed_faults",
+]

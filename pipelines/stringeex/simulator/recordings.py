@@ -1,0 +1,76 @@
+"""Recordings (download, delete) and greeting files (upload)."""
+
+from __future__ import annotations
+
+import email.message
+import email.parser
+import email.policy
+import re
+from typing import TYPE_CHECKING
+
+from pipelines.stringeex.simulator.audio import recording
+from pipelines.stringeex.simulator.rows import Row
+from pipelines.stringeex.simulator.wire import Refusal, Request, Response, envelope
+
+if TYPE_CHECKING:
+    from pipelines.stringeex.simulator.portal import Portal
+
+
+def download(portal: Portal, request: Request, call_id: str) -> Response:
+    """Serve a call's audio, whole or by ``Range``; missing before it is ready, after it expired or was deleted."""
+    row = _row_with_recording(portal, call_id)
+    if row is None:
+        if portal.options.missing_recording == "envelope":
+            return envelope(10, "Recording not found", portal.options.message_key)
+        return envelope(10, "Recording not found", portal.options.message_key, 404)
+    audio = recording(call_id, row["talk_duration"])
+    headers = {"Accept-Ranges": "bytes"}
+    wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", request.headers.get("range", ""))
+    if wanted is None or wanted.groups() == ("", ""):
+        return Response(200, audio, "audio/wav", headers)
+    if wanted[1]:
+        first, last = int(wanted[1]), min(int(wanted[2] or len(audio)), len(audio) - 1)
+    else:
+        first, last = max(len(audio) - int(wanted[2]), 0), len(audio) - 1
+    if first > last:
+        return Response(416, b"", "audio/wav", headers | {"Content-Range": f"bytes */{len(audio)}"})
+    headers["Content-Range"] = f"bytes {first}-{last}/{len(audio)}"
+    return Response(206, audio[first : last + 1], "audio/wav", headers)
+
+
+def delete(portal: Portal, call_id: str) -> Response:
+    """Delete a recording for good; the history keeps its row as it was."""
+    if _row_with_recording(portal, call_id) is None:
+        raise Refusal(10, "Recording not found", 404)
+    portal.deleted_recordings.add(call_id)
+    return envelope(0, "Success", portal.options.message_key)
+
+
+def _row_with_recording(portal: Portal, call_id: str) -> Row | None:
+    now_ms = portal.clock.now_ms()
+    position = portal.store.find(call_id, now_ms)
+    if position is None or call_id in portal.deleted_recordings:
+        return None
+    row = portal.store.row_as_generated(position, now_ms)
+    age_seconds = (now_ms - row["end_time"]) / 1000
+    options = portal.options
+    kept = options.recording_ready_seconds <= age_seconds <= options.recording_kept_days * 86_400
+    return row if row.get("recorded") and kept else None
+
+
+def upload_greeting(portal: Portal, request: Request) -> Response:
+    """Keep an uploaded file; answers its name and its id."""
+    head = b"Content-Type: " + request.headers.get("content-type", "").encode() + b"\r\n\r\n"
+    message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + request.body)
+    parts = {
+        part.get_param("name", header="content-disposition"): part
+        for part in message.walk()
+        if isinstance(part, email.message.EmailMessage) and not part.is_multipart()
+    }
+    description, file = parts.get("desc"), parts.get("file_upload")
+    if description is None or file is None or not file.get_filename():
+        raise Refusal(13, "desc and file_upload are required", 400)
+    file_sid = f"GRSIMULATED{len(portal.greetings) + 1}"
+    payload = file.get_payload(decode=True)
+    portal.greetings[file_sid] = (str(file.get_filename()), payload if isinstance(payload, bytes) else b"")
+    return envelope(0, "Success", portal.options.message_key, filename=file.get_filename(), fileSid=file_sid)
