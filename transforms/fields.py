@@ -1,0 +1,218 @@
+"""Readers of single fields: what the API serves, in whatever JSON type, as one typed column.
+
+A reader takes one field's values of a whole batch. A field whose values are all of the expected JSON type, as
+nearly every field of nearly every batch is, becomes an Arrow array in one step; only a field with odd values is read
+value by value. Both ways follow the same rules:
+
+- null, a missing field and an empty string are null;
+- what cannot be read is null in the column and comes back in ``Reading.unread``, exactly as it was served.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms.json_text import JsonValue
+
+INSTANT_FROM_MS = 100_000_000_000
+"""Epoch milliseconds from which a number is an instant (March 1973); below it is a number of seconds."""
+INSTANT_UNTIL_MS = 253_402_214_400_000
+"""9999-12-31T00:00Z: a day short of where ``datetime`` ends, so that every local time can be computed."""
+
+_INT32_MAX = 2**31 - 1
+_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+_WHOLE_NUMBER = re.compile(r"\s*([+-]?[0-9]{1,40})(?:\.0*)?\s*")
+_UNSAFE_IN_TEXT = re.compile("[\x00\ud800-\udfff]")
+_FLAG_WORDS = {"true": True, "false": False, "1": True, "0": False}
+
+_JSON_NULL: frozenset[type] = frozenset({type(None)})
+_JSON_TEXT = _JSON_NULL | {str}
+_JSON_INTEGER = _JSON_NULL | {int}
+_JSON_BOOLEAN = _JSON_NULL | {bool}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One field of a batch: the typed column, and by row position the values that it could not take (or not whole)."""
+
+    array: pa.Array[Any]
+    unread: dict[int, JsonValue] = field(default_factory=dict)
+
+
+def is_blank(value: JsonValue) -> bool:
+    """Whether a value says nothing: null, or a string of white space only."""
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def whole_number(value: JsonValue) -> int | None:
+    """Return an integer, an integral float, or a string of either ("12", " 12.0 "), as a 64-bit integer; else None.
+
+    ``True`` is no number here, though Python counts it as one.
+    """
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float):
+        value = int(value) if value.is_integer() else None
+    elif isinstance(value, str):
+        match = _WHOLE_NUMBER.fullmatch(value)
+        value = int(match[1]) if match else None
+    return value if isinstance(value, int) and _INT64_MIN <= value <= _INT64_MAX else None
+
+
+def instant_ms(value: JsonValue) -> int | None:
+    """Return an instant in epoch milliseconds, from March 1973 to the end of 9999; None for anything else, 0 included."""
+    number = whole_number(value)
+    return number if number is not None and INSTANT_FROM_MS <= number < INSTANT_UNTIL_MS else None
+
+
+def text(value: JsonValue) -> str | None:
+    """Return a string as it is, or an integer in decimal digits; None for anything else."""
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def flag(value: JsonValue) -> bool | None:
+    """Return ``true``/``false``, 1/0, or a string of one of these in any case, as a boolean; else None."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _FLAG_WORDS.get(value.strip().lower())
+    return {0: False, 1: True}.get(number) if (number := whole_number(value)) is not None else None
+
+
+def is_storable(value: str) -> bool:
+    """Whether every database can store the string: no NUL, no lone surrogate."""
+    return value.isprintable() or _UNSAFE_IN_TEXT.search(value) is None
+
+
+def storable(value: str) -> str:
+    """Return the string with U+FFFD, the replacement character, for every NUL and lone surrogate."""
+    return value if is_storable(value) else _UNSAFE_IN_TEXT.sub("\ufffd", value)
+
+
+def read_text(values: Sequence[JsonValue]) -> Reading:
+    """Read strings, untouched but for what no database can store: that is replaced, and the original is in ``unread``."""
+    if _JSON_TEXT.issuperset(map(type, values)):
+        try:
+            array = pa.array(values, pa.string())
+        except UnicodeEncodeError:
+            return _read_each_text(values)
+        if not _any(pc.match_substring(array, "\0")):
+            return Reading(pc.if_else(pc.equal(array, ""), pa.scalar(None, pa.string()), array))
+    return _read_each_text(values)
+
+
+def _read_each_text(values: Sequence[JsonValue]) -> Reading:
+    unread: dict[int, JsonValue] = {}
+    column: list[str | None] = [None] * len(values)
+    for position, value in enumerate(values):
+        if value is None or value == "":
+            continue
+        original = text(value)
+        column[position] = None if original is None else storable(original)
+        if original is None or column[position] != original:
+            unread[position] = value
+    return Reading(pa.array(column, pa.string()), unread)
+
+
+def read_integers(values: Sequence[JsonValue]) -> Reading:
+    """Read whole numbers of 64 bits (``whole_number`` says what counts as one)."""
+    return _read(values, _JSON_INTEGER, pa.int64(), whole_number)
+
+
+def read_counts(values: Sequence[JsonValue]) -> Reading:
+    """Read whole numbers from 0 to 2^31 - 1, as seconds and minutes are."""
+    reading = read_integers(values)
+    reading = _refuse(reading, values, _outside(reading.array, 0, _INT32_MAX + 1))
+    return Reading(reading.array.cast(pa.int32()), reading.unread)
+
+
+def read_instants(values: Sequence[JsonValue]) -> Reading:
+    """Read epoch milliseconds as UTC instants; 0 is null, and what ``instant_ms`` refuses is unread."""
+    reading = _zero_as_null(read_integers(values))
+    reading = _refuse(reading, values, _outside(reading.array, INSTANT_FROM_MS, INSTANT_UNTIL_MS))
+    return Reading(reading.array.cast(pa.timestamp("ms", tz="UTC")), reading.unread)
+
+
+def read_instants_or_seconds(values: Sequence[JsonValue]) -> tuple[Reading, pa.Array[Any]]:
+    """Read a field whose unit the API leaves open: instants from 10^11 up, seconds (32 bits) below; 0 is null.
+
+    Returns the instants (with what is neither in ``unread``) and the seconds, null where the value is an instant.
+    """
+    reading = _zero_as_null(read_integers(values))
+    below = pc.less(reading.array, INSTANT_FROM_MS)
+    seconds = pc.if_else(below, reading.array, pa.scalar(None, pa.int64()))
+    instants = Reading(pc.if_else(below, pa.scalar(None, pa.int64()), reading.array), reading.unread)
+    instants = _refuse(instants, values, _outside(instants.array, INSTANT_FROM_MS, INSTANT_UNTIL_MS))
+    durations = _refuse(Reading(seconds), values, _outside(seconds, 0, _INT32_MAX + 1))
+    return (
+        Reading(instants.array.cast(pa.timestamp("ms", tz="UTC")), instants.unread | durations.unread),
+        durations.array.cast(pa.int32()),
+    )
+
+
+def read_flags(values: Sequence[JsonValue]) -> Reading:
+    """Read booleans (``flag`` says what counts as one)."""
+    if _JSON_INTEGER.issuperset(map(type, values)):
+        integers = read_integers(values)
+        readable = _refuse(integers, values, _outside(integers.array, 0, 2))
+        return Reading(readable.array.cast(pa.bool_()), readable.unread)
+    return _read(values, _JSON_BOOLEAN, pa.bool_(), flag)
+
+
+def _read(
+    values: Sequence[JsonValue],
+    plain: frozenset[type],
+    arrow_type: pa.DataType,
+    read_one: Callable[[JsonValue], T | None],
+) -> Reading:
+    if plain.issuperset(map(type, values)):
+        try:
+            return Reading(pa.array(values, arrow_type))
+        except OverflowError:
+            pass  # An integer beyond 64 bits: the slow way finds out which.
+    unread: dict[int, JsonValue] = {}
+    column: list[T | None] = [None] * len(values)
+    for position, value in enumerate(values):
+        if is_blank(value):
+            continue
+        column[position] = read_one(value)
+        if column[position] is None:
+            unread[position] = value
+    return Reading(pa.array(column, arrow_type), unread)
+
+
+def _zero_as_null(reading: Reading) -> Reading:
+    zero = pc.equal(reading.array, 0)
+    return Reading(pc.if_else(zero, pa.scalar(None, reading.array.type), reading.array), reading.unread)
+
+
+def _outside(array: pa.Array[Any], lowest: int, end: int) -> pa.Array[Any]:
+    return pc.or_(pc.less(array, lowest), pc.greater_equal(array, end))
+
+
+def _refuse(reading: Reading, values: Sequence[JsonValue], refused: pa.Array[Any]) -> Reading:
+    """Move the values at the refused places from the column to ``unread``."""
+    if not _any(refused):
+        return reading
+    unread = reading.unread | {position: values[position] for position in positions_of(refused)}
+    return Reading(pc.if_else(refused, pa.scalar(None, reading.array.type), reading.array), unread)
+
+
+def _any(mask: pa.Array[Any]) -> bool:
+    return bool(pc.any(mask).as_py())
+
+
+def positions_of(mask: pa.Array[Any]) -> list[int]:
+    """Return where a boolean array is true."""
+    return np.flatnonzero(mask.fill_null(False).to_numpy(zero_copy_only=False)).tolist()

@@ -1,0 +1,48 @@
+"""Hashes that tell whether a call has changed: the same on every machine and in every version of the libraries."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_DIGEST_BYTES = 16
+_SEPARATOR = "\0"
+
+
+def digest(content: bytes) -> str:
+    """Return the 128-bit BLAKE2b digest of ``content``, as 32 hexadecimal digits."""
+    return blake2b(content, digest_size=_DIGEST_BYTES).hexdigest()
+
+
+def joined_text(columns: list[pa.Array[Any]]) -> pa.Array[Any]:
+    """Return every row's values as one string, NUL between them.
+
+    Instants are epoch milliseconds, dates days since 1970-01-01, numbers decimal, booleans ``true`` or ``false``, null is
+    empty. No two different rows give the same string, since no text value is empty or holds a NUL.
+    """
+    return pc.binary_join_element_wise(
+        *[_text(column) for column in columns], _SEPARATOR, null_handling="replace", null_replacement=""
+    )
+
+
+def row_hashes(
+    columns: list[pa.Array[Any]], participants: list[pa.Array[Any]], offsets: pa.Array[Any]
+) -> pa.Array[Any]:
+    """Return the digest of every call: its ``columns``, then the columns of each of its participants in order.
+
+    Row ``i`` has the participants from ``offsets[i]`` up to ``offsets[i + 1]``.
+    """
+    per_call = pc.binary_join(pa.ListArray.from_arrays(offsets, joined_text(participants)), _SEPARATOR)
+    content = joined_text([*columns, per_call]).cast(pa.binary()).to_pylist()
+    return pa.array([digest(row) for row in content], pa.string())
+
+
+def _text(column: pa.Array[Any]) -> pa.Array[Any]:
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.int64())
+    elif pa.types.is_date32(column.type):
+        column = column.cast(pa.int32())
+    return column.cast(pa.string())

@@ -1,0 +1,49 @@
+"""JSON as text that every database stores: UTF-8 without a NUL or a lone surrogate, integers of any size exact."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import TypeAlias
+
+JsonValue: TypeAlias = "None | bool | int | float | str | list[JsonValue] | dict[str, JsonValue]"
+"""Whatever a JSON parser gives: the shape of everything that the API serves."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_AS_SERVED = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
+
+
+def exact_json(value: JsonValue) -> str:
+    """Return ``value`` as compact JSON, keys in their own order.
+
+    A control character or a lone surrogate inside a string becomes its ``\\u`` escape. JSON has no word for a number
+    beyond the range of a double, so such a value is written as the string ``"Infinity"``, ``"-Infinity"`` or ``"NaN"``.
+    """
+    return _encode(_AS_SERVED, value)
+
+
+def canonical_json(value: JsonValue) -> str:
+    """Return the same with sorted keys: equal objects, equal text."""
+    return _encode(_CANONICAL, value)
+
+
+def _encode(encoder: json.JSONEncoder, value: JsonValue) -> str:
+    try:
+        text = encoder.encode(value)
+    except ValueError:
+        text = encoder.encode(_with_finite_numbers(value))
+    if text.isascii():
+        return text
+    return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _with_finite_numbers(value: JsonValue) -> JsonValue:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, list):
+        return [_with_finite_numbers(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _with_finite_numbers(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,87 @@
+"""Phone numbers as served, to E.164 and country, by Google's numbering plans (the ``phonenumbers`` package)."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import phonenumbers
+import pyarrow as pa
+from phonenumbers import NumberParseException, PhoneNumber, PhoneNumberFormat, ValidationResult
+
+_CACHED_NUMBERS = 32_768
+_LOOKS_LIKE_A_NUMBER = re.compile(r"\+?[0-9][0-9 ().-]{3,30}")
+_NOT_A_COUNTRY = "001"
+
+
+class PhoneColumns(NamedTuple):
+    """Numbers in E.164 form, and the countries (ISO 3166-1 alpha-2) they belong to; null where there is none."""
+
+    e164: pa.Array[Any]
+    country: pa.Array[Any]
+
+
+def parse_numbers(values: pa.Array[Any], region: str) -> PhoneColumns:
+    """Return the E.164 form and the country of every value, in order.
+
+    Both are null for what is no phone number; ``country`` alone is null for a number of no single country. Each distinct
+    value is parsed once. ``region`` is the country whose national form is understood.
+
+    The form decides how a number is read, since the same digits can mean different numbers:
+
+    1. ``+`` or ``00`` and a country code: international. Its meaning is beyond doubt, so a possible length is enough:
+       a call took place, and new number ranges come into use before the numbering plans know them.
+    2. ``0`` and digits: the national form of ``region``, if that is a valid number.
+    3. Other digits: country code and number, as the API documents it, if that is valid; else the national form of
+       ``region`` without its ``0``, if that is.
+
+    So short codes (``113``), user ids (``user_2``) and anything too long are none.
+    """
+    encoded = values.dictionary_encode()
+    parsed = [parse_number(value, region) for value in encoded.dictionary.to_pylist()]
+    e164, country = (pa.array([pair[place] for pair in parsed], pa.string()).take(encoded.indices) for place in (0, 1))
+    return PhoneColumns(e164, country)
+
+
+@lru_cache(maxsize=_CACHED_NUMBERS)
+def parse_number(value: str, region: str) -> tuple[str | None, str | None]:
+    """Return one value's E.164 form and country, as ``parse_numbers`` does."""
+    value = value.strip()
+    if not _LOOKS_LIKE_A_NUMBER.fullmatch(value):
+        return None, None
+    number = _understand(value, region)
+    if number is None:
+        return None, None
+    country = phonenumbers.region_code_for_number(number)
+    return (
+        phonenumbers.format_number(number, PhoneNumberFormat.E164),
+        None if country == _NOT_A_COUNTRY else country,
+    )
+
+
+def _understand(value: str, region: str) -> PhoneNumber | None:
+    if value.startswith(("+", "00")):
+        return _possible("+" + value.removeprefix("+").removeprefix("00"))
+    if value.startswith("0"):
+        return _valid(value, region)
+    return _valid("+" + value, None) or _valid(value, region)
+
+
+def _valid(value: str, region: str | None) -> PhoneNumber | None:
+    number = _parse(value, region)
+    return number if number is not None and phonenumbers.is_valid_number(number) else None
+
+
+def _possible(value: str) -> PhoneNumber | None:
+    number = _parse(value, None)
+    if number is None or phonenumbers.is_possible_number_with_reason(number) != ValidationResult.IS_POSSIBLE:
+        return None
+    return number
+
+
+def _parse(value: str, region: str | None) -> PhoneNumber | None:
+    try:
+        return phonenumbers.parse(value, region)
+    except NumberParseException:
+        return None

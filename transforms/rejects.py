@@ -1,0 +1,113 @@
+"""Which rows can be a call, and the quarantine of those that cannot."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import pyarrow as pa
+
+from transforms.fields import instant_ms, is_storable, text, whole_number
+from transforms.hashing import digest
+from transforms.json_text import JsonValue, canonical_json, exact_json
+from transforms.schema import CALL_ID_MAX_LENGTH, REJECTED_ROWS
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+COLUMNS = tuple(name for name in REJECTED_ROWS.column_names if name != "first_seen_at")
+"""The columns of ``rejected_rows`` that do not depend on when a row is written."""
+
+
+class RejectReason(StrEnum):
+    """Why a row cannot be a call."""
+
+    NOT_AN_OBJECT = "not_an_object"
+    MISSING_ID = "missing_id"
+    UNUSABLE_ID = "unusable_id"
+    MISSING_START_TIME = "missing_start_time"
+    UNUSABLE_START_TIME = "unusable_start_time"
+    START_TIME_OUTSIDE_WINDOW = "start_time_outside_window"
+
+
+FIELD_AT_FAULT = {
+    RejectReason.NOT_AN_OBJECT: None,
+    RejectReason.MISSING_ID: "id",
+    RejectReason.UNUSABLE_ID: "id",
+    RejectReason.MISSING_START_TIME: "start_time",
+    RejectReason.UNUSABLE_START_TIME: "start_time",
+    RejectReason.START_TIME_OUTSIDE_WINDOW: "start_time",
+}
+
+
+@dataclass(frozen=True)
+class Admission:
+    """The rows that are calls, as objects, and the others as a table with ``COLUMNS``; each in the order served."""
+
+    rows: list[dict[str, JsonValue]]
+    rejects: pa.Table
+
+
+def admit(
+    rows: Sequence[JsonValue],
+    *,
+    window_start: datetime,
+    window_end: datetime,
+    call_date: date,
+    occurrences: Counter[str],
+) -> Admission:
+    """Part the rows that are calls of the window ``[window_start, window_end)`` from those that are not.
+
+    ``call_date`` is the local day of the window. A reject's id is the digest of its payload and of how many equal payloads
+    came before it, which ``occurrences`` counts: pass the same counter for all batches of a window.
+    """
+    admitted: list[dict[str, JsonValue]] = []
+    rejected: list[dict[str, Any]] = []
+    start_ms, end_ms = _epoch_ms(window_start), _epoch_ms(window_end)
+    for row in rows:
+        reason = _reason_against(row, start_ms, end_ms)
+        if reason is None:
+            assert isinstance(row, dict)
+            admitted.append(row)
+            continue
+        payload_digest = digest(canonical_json(row).encode())
+        rejected.append(
+            {
+                "window_start": window_start,
+                "reject_id": digest(f"{payload_digest} {occurrences[payload_digest]}".encode()),
+                "reason": str(reason),
+                "field": FIELD_AT_FAULT[reason],
+                "call_id": _usable_id(row.get("id")) if isinstance(row, dict) else None,
+                "payload": exact_json(row),
+                "call_date": call_date,
+            }
+        )
+        occurrences[payload_digest] += 1
+    schema = pa.schema([REJECTED_ROWS.arrow_schema.field(name) for name in COLUMNS])
+    return Admission(admitted, pa.Table.from_pylist(rejected, schema))
+
+
+def _reason_against(row: JsonValue, start_ms: int, end_ms: int) -> RejectReason | None:
+    if not isinstance(row, dict):
+        return RejectReason.NOT_AN_OBJECT
+    call_id = row.get("id")
+    if _usable_id(call_id) is None:
+        return RejectReason.MISSING_ID if call_id is None or call_id == "" else RejectReason.UNUSABLE_ID
+    started = row.get("start_time")
+    started_ms = instant_ms(started)
+    if started_ms is None:
+        missing = started is None or started == "" or whole_number(started) == 0
+        return RejectReason.MISSING_START_TIME if missing else RejectReason.UNUSABLE_START_TIME
+    return None if start_ms <= started_ms < end_ms else RejectReason.START_TIME_OUTSIDE_WINDOW
+
+
+def _usable_id(value: JsonValue) -> str | None:
+    call_id = text(value)
+    return call_id if call_id and len(call_id) <= CALL_ID_MAX_LENGTH and is_storable(call_id) else None
+
+
+def _epoch_ms(instant: datetime) -> int:
+    return (instant - _EPOCH) // timedelta(milliseconds=1)
