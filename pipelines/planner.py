@@ -40,6 +40,8 @@ class DayPlan:
     lock_start: datetime
     """Start of the day's first window, due or not: its ledger row carries the claim on the day."""
     lock_end: datetime
+    window_count: int
+    """How many windows the day has in all, due or not."""
 
 
 def next_reread(window_end: datetime, read_at: datetime, ages: Sequence[timedelta]) -> tuple[datetime | None, bool]:
@@ -102,7 +104,7 @@ def plan(
             if (reason := why_due(row, window, now, force=force)) is not None
         )
         if due:
-            plans.append(DayPlan(day, due, windows[0].start, windows[0].end))
+            plans.append(DayPlan(day, due, windows[0].start, windows[0].end, len(windows)))
     plans.reverse()
     return plans
 

@@ -70,7 +70,9 @@ class Certificate:
         if self.api_total != self.raw_rows:
             found.append(f"the API counts {self.api_total} calls and served {self.raw_rows}")
         if self.raw_rows != self.lake_rows + self.rejected:
-            found.append(f"{self.raw_rows} rows were served, {self.lake_rows} are in the lake, {self.rejected} rejected")
+            found.append(
+                f"{self.raw_rows} rows were served, {self.lake_rows} are in the lake, {self.rejected} rejected"
+            )
         if self.lake_rows != self.warehouse_rows:
             found.append(f"the lake has {self.lake_rows} calls, the warehouse {self.warehouse_rows}")
         elif self.content_hash != self.warehouse_content_hash:
@@ -86,7 +88,7 @@ class Ledger:
         self._table = warehouse.tables["export_windows"]
 
     def rows(self, first: date | None = None, last: date | None = None) -> list[LedgerRow]:
-        """Return the rows of the local days from ``first`` to ``last`` (both included; null: no bound), oldest first."""
+        """Return the rows of the local days from ``first`` to ``last`` (both included), oldest first."""
         t = self._table
         query = sa.select(t).order_by(t.c.window_start)
         if first is not None:
@@ -135,7 +137,7 @@ class Ledger:
     def check_claim(self, connection: sa.Connection, lock_start: datetime, claimed_by: str) -> None:
         """Hold the day's row to the end of the transaction; raise ``ClaimLostError`` when it is not ours any more."""
         t = self._table
-        connection.execute(sa.update(t).where(t.c.window_start == lock_start).values(window_start=lock_start))
+        connection.execute(sa.update(t).where(t.c.window_start == lock_start).values(claimed_by=t.c.claimed_by))
         if self._holder(connection, lock_start) != claimed_by:
             raise ClaimLostError("another run has taken this day over; it will finish the work")
 

@@ -1,0 +1,108 @@
+"""What a run works with: the API, the warehouse, the lake, opened from the settings and closed again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from pipelines.settings import Settings
+from pipelines.stringeex.client import StringeeXClient
+from pipelines.stringeex.history import HistoryReader, ServerTraits
+from pipelines.windows import local_date
+from sinks.ledger import Ledger
+from sinks.parquet import Lake
+from sinks.state import State
+from sinks.storage import Storage
+from sinks.warehouse import Warehouse
+from transforms.errors import SettingsError
+
+FIRST_RUN_LOOK_BACK = timedelta(days=7)
+
+_START_DATE = "start_date"
+_TIMEZONE = "timezone"
+_SERVER_TRAITS = "server_traits"
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The places that hold the export; nothing here talks to the API."""
+
+    settings: Settings
+    warehouse: Warehouse
+    lake: Lake
+    ledger: Ledger
+    state: State
+
+    @property
+    def timezone(self) -> str:
+        """Name of the time zone of local days."""
+        return self.settings.timezone.key
+
+    def start_date(self, now: datetime) -> date:
+        """Return the first local day of the export: as configured, else seven days before the first run."""
+        if self.settings.start_date is not None:
+            return self.settings.start_date
+        remembered = self.state.get(_START_DATE)
+        if isinstance(remembered, str):
+            return date.fromisoformat(remembered)
+        start_date = local_date(now, self.timezone) - FIRST_RUN_LOOK_BACK
+        self.state.set(_START_DATE, start_date.isoformat())
+        return start_date
+
+
+@dataclass(frozen=True)
+class Pipeline(Stores):
+    """The stores, and a reader of the API's call history."""
+
+    client: StringeeXClient
+    reader: HistoryReader
+
+
+def utc_now() -> datetime:
+    """Return the machine's time in UTC, in whole milliseconds as everything here keeps it."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+@contextmanager
+def open_stores(settings: Settings) -> Iterator[Stores]:
+    """Open the warehouse and the lake, and make or upgrade the warehouse's tables.
+
+    Raises ``StorageError`` when one of them cannot be used, and ``SettingsError`` when the warehouse's days belong to
+    another time zone, before anything is read or written.
+    """
+    if settings.pii != "plain":
+        raise SettingsError("CALLHISTORY_PII: only plain is built so far; nothing was exported")
+    storage = Storage(settings.lake_url)
+    storage.check_writable()
+    warehouse = Warehouse(settings.warehouse_url.get_secret_value(), settings.warehouse_schema)
+    warehouse.prepare()
+    state = State(warehouse)
+    _keep_timezone(state, settings.timezone.key)
+    yield Stores(settings, warehouse, Lake(storage), Ledger(warehouse), state)
+
+
+@contextmanager
+def open_pipeline(settings: Settings) -> Iterator[Pipeline]:
+    """Open everything a run needs; what is found out about the server on the way is remembered at the end."""
+    with open_stores(settings) as stores, StringeeXClient(settings) as client:
+        remembered = stores.state.get(_SERVER_TRAITS)
+        traits = ServerTraits.from_dict(remembered) if isinstance(remembered, dict) else ServerTraits()
+        reader = HistoryReader(client, traits=traits)
+        try:
+            yield Pipeline(stores.settings, stores.warehouse, stores.lake, stores.ledger, stores.state, client, reader)
+        finally:
+            stores.state.set(_SERVER_TRAITS, dict(traits.to_dict()))
+
+
+def _keep_timezone(state: State, timezone: str) -> None:
+    remembered = state.get(_TIMEZONE)
+    if remembered is None:
+        state.set(_TIMEZONE, timezone)
+    elif remembered != timezone:
+        raise SettingsError(
+            f"CALLHISTORY_TIMEZONE is {timezone}, but this warehouse's days are those of {remembered}: "
+            "set it back, or use another warehouse and lake"
+        )

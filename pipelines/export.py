@@ -1,0 +1,292 @@
+"""The way of a window: fetch, keep raw, normalise, stage, merge, swap in, certify. Plain Python, no scheduler."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+import stamina
+
+from pipelines.context import Pipeline, utc_now
+from pipelines.planner import DayPlan, Due, PlannedWindow, next_reread
+from pipelines.windows import Window
+from sinks.bookkeeping import with_bookkeeping
+from sinks.ledger import Certificate, LedgerRow, WindowStatus
+from sinks.parquet import LakeWriter
+from sinks.raw import RawFile, publish_raw
+from sinks.spool import Spool
+from sinks.warehouse import Changes, StagedWindow
+from transforms.calls import Normalised, normalise
+from transforms.errors import CallHistoryError, ClaimLostError, SettingsError, UnsettledWindowError
+from transforms.fields import JsonValue
+from transforms.schema import CALL_PARTICIPANTS, CALLS, REJECTED_ROWS
+
+LEASE = timedelta(minutes=10)
+READ_ATTEMPTS = 3
+
+
+class Step(StrEnum):
+    """The steps of a window, in order; each is told when it is done."""
+
+    CLAIMED = "claimed"
+    BEGUN = "begun"
+    PAGE_READ = "page_read"
+    FETCHED = "fetched"
+    RAW_PUBLISHED = "raw_published"
+    STAGED = "staged"
+    MERGED = "merged"
+    LAKE_CALLS_PUBLISHED = "lake_calls_published"
+    LAKE_PARTICIPANTS_PUBLISHED = "lake_participants_published"
+    CERTIFIED = "certified"
+    COMMITTED = "committed"
+    FAILED = "failed"
+
+
+_STOPPABLE = frozenset({Step.CLAIMED, Step.BEGUN, Step.PAGE_READ, Step.FETCHED})
+"""Where a run that is told to stop does so: before it publishes, which takes seconds, it finishes first."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A step done: of which window, and how many of its calls have been read of how many (null: not known yet)."""
+
+    step: Step
+    window: Window
+    rows_read: int = 0
+    rows_expected: int | None = None
+
+
+OnEvent = Callable[[Event], None]
+
+
+class Outcome(StrEnum):
+    """What became of a planned window in a run."""
+
+    COMPLETE = "complete"
+    FAILED = "failed"
+    CLAIMED_ELSEWHERE = "claimed_elsewhere"
+    DONE_ELSEWHERE = "done_elsewhere"
+
+
+@dataclass(frozen=True)
+class WindowResult:
+    """What a run did with one window; ``changes`` and ``certificate`` are null unless it is complete."""
+
+    window: Window
+    due: Due
+    outcome: Outcome
+    certificate: Certificate | None = None
+    changes: Changes | None = None
+    files_written: int = 0
+    error: str | None = None
+
+
+class Stopped(KeyboardInterrupt):
+    """The run was told to stop; what was under way is undone and due again."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: its pipeline and id, who is told of its steps, and the event that tells it to stop."""
+
+    pipeline: Pipeline
+    run_id: str
+    on_event: OnEvent
+    stop: threading.Event
+
+    def tell(self, step: Step, window: Window, rows_read: int = 0, rows_expected: int | None = None) -> None:
+        """Report a step, and stop here if the run has been told to."""
+        self.on_event(Event(step, window, rows_read, rows_expected))
+        if self.stop.is_set() and step in _STOPPABLE:
+            raise Stopped
+
+
+def export_day(run: Run, day: DayPlan, planned_at: datetime) -> list[WindowResult]:
+    """Claim a local day and export its due windows in order.
+
+    A day that another run has claimed is left to it. A window that fails is noted in the ledger with its reason and
+    the day goes on; what no other window could survive either (``SettingsError``) is raised.
+    """
+    ledger = run.pipeline.ledger
+    if not ledger.claim_day(day.call_date, day.lock_start, day.lock_end, run.run_id, LEASE):
+        return [WindowResult(p.window, p.due, Outcome.CLAIMED_ELSEWHERE) for p in day.windows]
+    try:
+        run.tell(Step.CLAIMED, day.windows[0].window)
+        rows = {row.window_start: row for row in ledger.rows(day.call_date, day.call_date)}
+        return [
+            _export_window(run, day, planned, rows.get(planned.window.start), planned_at) for planned in day.windows
+        ]
+    finally:
+        ledger.release_day(day.lock_start, run.run_id)
+
+
+def _export_window(
+    run: Run, day: DayPlan, planned: PlannedWindow, row: LedgerRow | None, planned_at: datetime
+) -> WindowResult:
+    window = planned.window
+    if row and row.status is WindowStatus.COMPLETE and row.completed_at and row.completed_at >= planned_at:
+        return WindowResult(window, planned.due, Outcome.DONE_ELSEWHERE)
+    run.pipeline.ledger.begin(window.start, window.end, window.call_date, run.run_id)
+    try:
+        run.tell(Step.BEGUN, window)
+        for attempt in stamina.retry_context(
+            on=UnsettledWindowError, attempts=READ_ATTEMPTS, timeout=None, wait_initial=1.0, wait_max=10.0
+        ):
+            with attempt:
+                return _read_and_publish(run, day, planned, row)
+    except ClaimLostError as error:
+        return WindowResult(window, planned.due, Outcome.CLAIMED_ELSEWHERE, error=str(error))
+    except SettingsError:
+        raise
+    except CallHistoryError as error:
+        message = f"window {window.label}: {error}"
+        run.pipeline.ledger.fail(window.start, message)
+        run.tell(Step.FAILED, window)
+        return WindowResult(window, planned.due, Outcome.FAILED, error=message)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _read_and_publish(run: Run, day: DayPlan, planned: PlannedWindow, row: LedgerRow | None) -> WindowResult:
+    window = planned.window
+    settings = run.pipeline.settings
+
+    def normalise_batch(rows: list[JsonValue], reject_occurrences: Counter[str]) -> Normalised:
+        return normalise(
+            rows,
+            window_start=window.start,
+            window_end=window.end,
+            timezone=run.pipeline.timezone,
+            region=settings.region,
+            reject_occurrences=reject_occurrences,
+        )
+
+    read_at = utc_now()
+    with Spool(normalise_batch) as spool:
+        api_total = _fetch(run, day, window, spool)
+        run.tell(Step.FETCHED, window, api_total, api_total)
+        return _publish(run, day, planned, row, spool, api_total, read_at)
+
+
+def _fetch(run: Run, day: DayPlan, window: Window, spool: Spool) -> int:
+    """Read the window into the spool, renewing the claim on the way; return the API's own count."""
+    renewed = time.monotonic()
+    read = run.pipeline.reader.read(window.start, window.end)
+    rows_read = 0
+    for page in read:
+        spool.add(page.rows)
+        rows_read += len(page.rows)
+        run.tell(Step.PAGE_READ, window, rows_read, read.api_total)
+        if time.monotonic() - renewed > LEASE.total_seconds() / 3:
+            renewed = time.monotonic()
+            if not run.pipeline.ledger.claim_day(day.call_date, day.lock_start, day.lock_end, run.run_id, LEASE):
+                raise ClaimLostError("another run has taken this day over; it will finish the work")
+    spool.seal()
+    if spool.calls + spool.rejected != read.api_total:
+        raise UnsettledWindowError(
+            f"the API counts {read.api_total} calls and served {spool.calls} different ones and "
+            f"{spool.rejected} rows that are no calls"
+        )
+    return read.api_total
+
+
+def _publish(
+    run: Run,
+    day: DayPlan,
+    planned: PlannedWindow,
+    row: LedgerRow | None,
+    spool: Spool,
+    api_total: int,
+    read_at: datetime,
+) -> WindowResult:
+    """Publish what the spool holds; the last statement of the one transaction is the window's certificate.
+
+    Cut off at any point, the ledger says ``running``, so the window is read again. The lake is swapped inside the
+    transaction, after the database has accepted every row and before it commits: a file may be ahead of the
+    warehouse for as long as it takes to commit, never behind.
+    """
+    pipeline, window = run.pipeline, planned.window
+    storage = pipeline.lake.storage
+    raw = publish_raw(
+        storage, spool.raw, RawFile(window.start, window.end, read_at, spool.raw.content_hash, window.call_date)
+    )
+    run.tell(Step.RAW_PUBLISHED, window)
+    was_cut_off = row is None or row.completed_at is None or row.completed_at < raw.read_at
+    now = raw.read_at if was_cut_off else read_at
+
+    with ExitStack() as stack:
+        connection = stack.enter_context(pipeline.warehouse.transaction())
+        pipeline.ledger.check_claim(connection, day.lock_start, run.run_id)
+        staged = stack.enter_context(StagedWindow(pipeline.warehouse, connection))
+        writers = {
+            table: stack.enter_context(
+                LakeWriter(
+                    pipeline.lake,
+                    table,
+                    window.call_date,
+                    window.start,
+                    window.end,
+                    whole_day=day.window_count == 1,
+                    folder=spool.folder,
+                )
+            )
+            for table in (CALLS, CALL_PARTICIPANTS)
+        }
+        for batch in spool.batches(CALLS):
+            staged.add(CALLS, batch)
+            known = staged.known(batch["call_id"])
+            writers[CALLS].write(with_bookkeeping(batch, known, window.start, now))
+        for batch in spool.batches(CALL_PARTICIPANTS):
+            staged.add(CALL_PARTICIPANTS, batch)
+            writers[CALL_PARTICIPANTS].write(batch)
+        for batch in spool.batches(REJECTED_ROWS):
+            staged.add(REJECTED_ROWS, batch)
+        run.tell(Step.STAGED, window)
+        changes = staged.replace(window.start, window.end, now)
+        run.tell(Step.MERGED, window)
+        files_written = int(writers[CALLS].publish())
+        run.tell(Step.LAKE_CALLS_PUBLISHED, window)
+        files_written += int(writers[CALL_PARTICIPANTS].publish())
+        run.tell(Step.LAKE_PARTICIPANTS_PUBLISHED, window)
+
+        certificate = _certificate(pipeline, window, spool, api_total, staged)
+        next_reread_at, settled = next_reread(window.end, read_at, pipeline.settings.reread)
+        closed_before = row is not None and row.completed_at is not None and row.completed_at >= window.end
+        pipeline.ledger.make_due(connection, changes.moved, now)
+        pipeline.ledger.complete(
+            connection,
+            window.start,
+            certificate,
+            completed_at=utc_now(),
+            next_reread_at=next_reread_at,
+            settled=settled,
+            late_changes=changes.total if closed_before else 0,
+        )
+        run.tell(Step.CERTIFIED, window)
+    run.tell(Step.COMMITTED, window, api_total, api_total)
+    return WindowResult(
+        window, planned.due, Outcome.COMPLETE, certificate=certificate, changes=changes, files_written=files_written
+    )
+
+
+def _certificate(pipeline: Pipeline, window: Window, spool: Spool, api_total: int, staged: StagedWindow) -> Certificate:
+    """Count both copies from what they now hold, not from what was meant to be written."""
+    lake_rows, lake_hash = pipeline.lake.window_counts(window.call_date, window.start, window.end)
+    warehouse = staged.counts(window.start, window.end)
+    certificate = Certificate(
+        api_total=api_total,
+        raw_rows=spool.calls + spool.rejected,
+        rejected=spool.rejected,
+        lake_rows=lake_rows,
+        warehouse_rows=warehouse.rows,
+        content_hash=lake_hash,
+        warehouse_content_hash=warehouse.content_hash,
+    )
+    if certificate.differences:
+        raise UnsettledWindowError("; ".join(certificate.differences))
+    return certificate

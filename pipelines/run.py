@@ -1,0 +1,184 @@
+"""A run: what is due, done day by day side by side, and summed up."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from pipelines.context import Pipeline, Stores
+from pipelines.export import Event, OnEvent, Outcome, Run, WindowResult, export_day
+from pipelines.planner import DayPlan, plan
+from pipelines.windows import local_date
+
+_UNKNOWN_PAGE_ROWS = 100
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run did, window by window, and what it took."""
+
+    run_id: str
+    planned_at: datetime
+    results: Sequence[WindowResult]
+    requests: int
+
+    def with_outcome(self, outcome: Outcome) -> list[WindowResult]:
+        """Return the windows that ended so."""
+        return [result for result in self.results if result.outcome is outcome]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every window that was due is proven complete, by this run or by another that is at work on it."""
+        return not self.with_outcome(Outcome.FAILED)
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """Return the sums over all windows: calls by what became of them, rejects, files, requests."""
+        changes = [result.changes for result in self.results if result.changes is not None]
+        certificates = [result.certificate for result in self.results if result.certificate is not None]
+        return {
+            "calls": sum(c.lake_rows for c in certificates),
+            "calls_inserted": sum(c.inserted for c in changes),
+            "calls_updated": sum(c.updated for c in changes),
+            "calls_restored": sum(c.restored for c in changes),
+            "calls_vanished": sum(c.vanished for c in changes),
+            "rows_rejected": sum(c.rejected for c in certificates),
+            "files_written": sum(result.files_written for result in self.results),
+            "requests": self.requests,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the summary as JSON can hold it; it names windows and counts, and nobody's data."""
+        return {
+            "run_id": self.run_id,
+            "complete": self.is_complete,
+            "windows": {outcome.value: len(self.with_outcome(outcome)) for outcome in Outcome},
+            **self.totals,
+            "days": [day.to_dict() for day in self.days()],
+            "errors": [result.error for result in self.with_outcome(Outcome.FAILED)],
+        }
+
+    def days(self) -> list[DaySummary]:
+        """Return the run's local days, oldest first."""
+        by_date: dict[date, list[WindowResult]] = {}
+        for result in self.results:
+            by_date.setdefault(result.window.call_date, []).append(result)
+        return [DaySummary(call_date, results) for call_date, results in sorted(by_date.items())]
+
+
+@dataclass(frozen=True)
+class DaySummary:
+    """A local day of a run."""
+
+    call_date: date
+    results: Sequence[WindowResult]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the day's counts; those of a day that failed are null."""
+        certificates = [result.certificate for result in self.results]
+        proven = [c for c in certificates if c is not None]
+        whole = len(proven) == len(certificates)
+        return {
+            "call_date": self.call_date.isoformat(),
+            "complete": whole,
+            "api_total": sum(c.api_total for c in proven) if whole else None,
+            "lake_rows": sum(c.lake_rows for c in proven) if whole else None,
+            "rejected": sum(c.rejected for c in proven) if whole else None,
+            "warehouse_rows": sum(c.warehouse_rows for c in proven) if whole else None,
+            "outcomes": sorted({result.outcome.value for result in self.results}),
+        }
+
+
+@dataclass(frozen=True)
+class Quota:
+    """What a plan will take, as far as can be known before: requests, and hours at the account's budget."""
+
+    windows: int
+    requests: int
+    hours: float
+    windows_of_unknown_size: int
+
+
+def plan_export(stores: Stores, now: datetime) -> list[DayPlan]:
+    """Return everything that is due since the export's first day."""
+    return plan_days(stores, stores.start_date(now), local_date(now, stores.timezone), now)
+
+
+def plan_days(stores: Stores, first: date, last: date, now: datetime, *, force: bool = False) -> list[DayPlan]:
+    """Return what is due of the local days from ``first`` to ``last``, both included, newest first."""
+    return plan(
+        first,
+        last,
+        stores.ledger.rows(first, last),
+        now=now,
+        timezone=stores.timezone,
+        window_length=stores.settings.window,
+        force=force,
+    )
+
+
+def quota(plans: Iterable[DayPlan], stores: Stores, page_rows: int | None) -> Quota:
+    """Estimate a plan's requests from what the windows held last time; a window never read counts as the average.
+
+    With nothing to go by, a window is taken to need one request.
+    """
+    windows = [planned for day in plans for planned in day.windows]
+    sizes = [planned.known_calls for planned in windows if planned.known_calls is not None]
+    average = sum(sizes) / len(sizes) if sizes else _average_window(stores)
+    rows_per_page = page_rows or stores.settings.page_size or _UNKNOWN_PAGE_ROWS
+    requests = sum(
+        max(1, -int(-(average if planned.known_calls is None else planned.known_calls) // rows_per_page))
+        for planned in windows
+    )
+    budgets = (
+        (stores.settings.history_requests_per_10s, 360),
+        (stores.settings.requests_per_hour, 1),
+    )
+    per_hour = [limit * blocks for limit, blocks in budgets if limit]
+    hours = requests / min(per_hour) if per_hour else 0.0
+    return Quota(len(windows), requests, round(hours, 2), len(windows) - len(sizes))
+
+
+def run_plans(
+    pipeline: Pipeline,
+    plans: Sequence[DayPlan],
+    planned_at: datetime,
+    *,
+    on_event: OnEvent | None = None,
+    run_id: str | None = None,
+) -> RunSummary:
+    """Export the planned days, ``CALLHISTORY_CONCURRENCY`` side by side.
+
+    A failed window does not stop the others. Ctrl-C does, as does what none could survive (``SettingsError``): days
+    under way give their claims back, days not begun are left.
+    """
+    run = new_run(pipeline, on_event=on_event, run_id=run_id)
+    with ThreadPoolExecutor(pipeline.settings.concurrency, thread_name_prefix="day") as pool:
+        futures = [pool.submit(export_day, run, day, planned_at) for day in plans]
+        try:
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            results = [result for future in futures if future in done for result in future.result()]
+        except BaseException:
+            run.stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return RunSummary(run.run_id, planned_at, results, pipeline.client.requests_sent)
+
+
+def new_run(pipeline: Pipeline, *, on_event: OnEvent | None = None, run_id: str | None = None) -> Run:
+    """Return a run with an id of its own; by default its steps are told to nobody."""
+    return Run(pipeline, run_id or f"run-{uuid.uuid4().hex[:12]}", on_event or _ignore, threading.Event())
+
+
+def _ignore(_: Event) -> None:
+    """Nobody is listening."""
+
+
+def _average_window(stores: Stores) -> float:
+    totals = [row.api_total for row in stores.ledger.rows() if row.api_total is not None]
+    return sum(totals) / len(totals) if totals else 1.0
