@@ -9,9 +9,9 @@ In this process::
         ...                                      # CREDENTIALS.api_key_sid, .api_key_secret, .email, .password
 
 - ``Portal(calls=None, options=None, *, faults=(), odd_rows=None, clock=None, limits_clock=time.time,
-  credentials=CREDENTIALS)``; look: ``rows(start_ms, end_ms, version=2)``, ``rows_json(...)``, ``keys(start_ms, end_ms)``
-  (both ends inclusive), ``log`` (``LogEntry``), ``counts`` (per operation), ``operations``, ``greetings``; change:
-  ``add_call(row, *, start_ms, call_id, visible_from_ms)``, ``update_call(call_id, **fields)``,
+  credentials=CREDENTIALS)``; look: ``rows(start_ms, end_ms, version=2)``, ``rows_json(...)``,
+  ``keys(start_ms, end_ms)`` (both ends inclusive), ``log`` (``LogEntry``), ``counts`` (per operation), ``operations``,
+  ``greetings``; change: ``add_call(row, *, start_ms, call_id, visible_from_ms)``, ``update_call(call_id, **fields)``,
   ``remove_call(call_id)``, ``realtime_calls``, ``clock.set/advance/resume``, ``options.<field>``, ``faults`` (a list:
   append, clear), ``access.revoke_tokens()``, ``warm()``.
 - ``PortalOptions(rate_limits=NO_LIMITS)`` switches the limits off; ``RateLimits(history_per_10s=30, ...)``.
@@ -29,6 +29,7 @@ from pipelines.stringeex.simulator.generator import GeneratedCalls, generate
 from pipelines.stringeex.simulator.limits import NO_LIMITS, RateLimits
 from pipelines.stringeex.simulator.oddities import OddRows
 from pipelines.stringeex.simulator.portal import LogEntry, Portal, PortalOptions
+from pipelines.stringeex.simulator.process import SpawnedPortal, spawn
 from pipelines.stringeex.simulator.server import SimulatedPortal
 
 __all__ = [
@@ -44,6 +45,8 @@ __all__ = [
     "PortalOptions",
     "RateLimits",
     "SimulatedPortal",
+    "SpawnedPortal",
     "generate",
     "mixed_faults",
+    "spawn",
 ]

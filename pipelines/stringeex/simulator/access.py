@@ -33,9 +33,8 @@ class Access:
         self.credentials = credentials
         self.portal_count = portal_count
         self.login_token_seconds = 24 * 3600.0
-        self._login_tokens: dict[str, float] = {}
-        self._seen: set[str] = set()
         self._revoked: set[str] = set()
+        self._good_until: dict[str, float] = {}
 
     def problem(self, token: str | None) -> str | None:
         """Return why a token does not open the door, or None when it does."""
@@ -43,10 +42,9 @@ class Access:
             return "access token is missing"
         if token in self._revoked:
             return "access token is revoked"
-        self._seen.add(token)
-        if token in self._login_tokens:
-            return None if self._login_tokens[token] > time.time() else "access token is expired"
-        return self._jwt_problem(token)
+        if self._good_until.get(token, 0.0) > time.time():
+            return None
+        return "access token is expired" if token in self._good_until else self._jwt_problem(token)
 
     def _jwt_problem(self, token: str) -> str | None:
         try:
@@ -62,7 +60,10 @@ class Access:
             return "access token is invalid: header cty or typ"
         if claims["iss"] != self.credentials.api_key_sid:
             return "access token is invalid: unknown iss"
-        return None if claims.get("rest_api") is True else "access token is not a rest_api token"
+        if claims.get("rest_api") is not True:
+            return "access token is not a rest_api token"
+        self._good_until[token] = claims["exp"]
+        return None
 
     def login(self, email: object, password: object) -> list[dict[str, Any]] | None:
         """Return the account's portals, each with a fresh token, or None when the login is wrong."""
@@ -71,10 +72,10 @@ class Access:
         portals = []
         for number in range(1, self.portal_count + 1):
             token = secrets.token_urlsafe(24)
-            self._login_tokens[token] = time.time() + self.login_token_seconds
+            self._good_until[token] = time.time() + self.login_token_seconds
             portals.append({"id": f"PTSIMULATED{number}", "name": f"portal{number}", "auth_token": token})
         return portals
 
     def revoke_tokens(self) -> None:
-        """Refuse from now on every token that was ever shown or issued; new ones are welcome."""
-        self._revoked |= self._seen | self._login_tokens.keys()
+        """Refuse from now on every token that was ever good; new ones are welcome."""
+        self._revoked |= self._good_until.keys()

@@ -18,10 +18,8 @@ _LIMIT = 200
 
 def realtime(portal: Portal, request: Request) -> Response:
     """Answer the calls in progress: those a test put there, and generated ones that run at the portal's time."""
-    page = int(request.parameter("page") or 1)
-    limit = min(int(request.parameter("limit") or _LIMIT), _LIMIT)
-    if page < 1 or limit < 1:
-        raise Refusal(5, "page is invalid")
+    page = request.positive("page", 1)
+    limit = min(request.positive("limit", _LIMIT), _LIMIT)
     calls = current(portal)
     data = {
         "totalCount": len(calls),

@@ -21,7 +21,8 @@ MET, MISSED, STOPPED_AT_IVR, STOPPED_AT_SURVEY = 1, 2, 3, 4
 
 _WEEKDAY_WEIGHTS = np.array([1.2, 1.08, 1.03, 1.0, 1.02, 0.55, 0.3])
 _HOUR_WEIGHTS = np.array(
-    [0.15, 0.08, 0.05, 0.05, 0.08, 0.2, 0.7, 2.2, 6.5, 9.5, 10, 8.5, 4.5, 6.5, 9, 9.5, 8.5, 6.5, 3.5, 2.8, 2.4, 1.6, 0.8, 0.4]
+    [0.15, 0.08, 0.05, 0.05, 0.08, 0.2, 0.7, 2.2, 6.5, 9.5, 10, 8.5,
+     4.5, 6.5, 9, 9.5, 8.5, 6.5, 3.5, 2.8, 2.4, 1.6, 0.8, 0.4]
 )  # fmt: skip
 _SECOND, _DAY = 1_000, 86_400_000
 _CUSTOMERS_PER_CALL = 0.50  # with the skew below, about one distinct number per three calls turns up
@@ -64,6 +65,7 @@ class GeneratedCalls:
     settled_from_ms: Ints
     team: list[Agent]
     customer_numbers: Ints
+    record_link_base: str = ""
 
     def __len__(self) -> int:
         return len(self.start_ms)
@@ -81,12 +83,14 @@ def generate(
     ties: int = 1,
     late_arrival_share: float = 0.004,
     late_change_share: float = 0.03,
+    record_link_base: str = "",
 ) -> GeneratedCalls:
     """Return exactly ``calls_total`` calls (default ``days * calls_per_day``) that start on ``days`` local days.
 
     ``ties``: that many neighbouring calls share one start millisecond. ``late_arrival_share`` of the calls appear one
-    to three days after their end; ``late_change_share`` are changed as late as that. Raises ValueError for a negative
-    number of calls, or fewer than one day.
+    to three days after their end; ``late_change_share`` are changed as late as that.
+    ``record_link_base``, such as ``https://asia-3.api.stringee.com``, makes every ``record_path`` an absolute
+    link. Raises ValueError for a negative number of calls, or fewer than one day.
     """
     total = days * calls_per_day if calls_total is None else calls_total
     if total < 0 or days < 1 or ties < 1:
@@ -159,7 +163,11 @@ def generate(
         "settled_from_ms": settled,
     }
     return GeneratedCalls(
-        seed=seed, team=team, customer_numbers=numbers, **{name: column[order] for name, column in columns.items()}
+        seed=seed,
+        team=team,
+        customer_numbers=numbers,
+        record_link_base=record_link_base,
+        **{name: column[order] for name, column in columns.items()},
     )
 
 
@@ -176,7 +184,8 @@ def _day(start: Ints, midnights: Ints) -> NDArray[np.intp]:
 
 
 def _hour(start: Ints, midnights: Ints) -> Ints:
-    return np.minimum((start - midnights[_day(start, midnights)]) // 3_600_000, 23)
+    hours: Ints = (start - midnights[_day(start, midnights)]) // 3_600_000
+    return np.minimum(hours, 23)
 
 
 def _start_times(rng: np.random.Generator, midnights: Ints, start_date: date | str, total: int) -> Ints:

@@ -71,8 +71,8 @@ class HistoryQuery:
             start_ms=int(window[1]) if window else _EVER[0],
             end_ms=int(window[2]) if window else _EVER[1],
             version=version,
-            page=_positive(request, "page", 1),
-            limit=_limit(_positive(request, "limit", options.default_limit), version, options),
+            page=request.positive("page", 1),
+            limit=_limit(request.positive("limit", options.default_limit), version, options),
             sort_by=sort_by,
             descending=order == "desc",
             filters=tuple((name, value) for name in FILTERS if (value := request.parameter(name)) is not None),
@@ -83,15 +83,6 @@ class HistoryQuery:
     def reading(self) -> tuple[Any, ...]:
         """What all pages of one reading have in common."""
         return self.start_ms, self.end_ms, self.version, self.sort_by, self.descending, self.filters, self.limit
-
-
-def _positive(request: Request, name: str, default: int) -> int:
-    text = request.parameter(name)
-    if text is None or text == "":
-        return default
-    if not re.fullmatch(r"[1-9]\d{0,8}", text):
-        raise Refusal(5, f"{name} is invalid")
-    return int(text)
 
 
 def _limit(limit: int, version: int, options: PortalOptions) -> int:

@@ -129,9 +129,9 @@ def _participants(row: Row, rng: random.Random) -> None:
     people = [{"userId": "user_1", "type": "internal"}, {"number": "84900000001", "type": "external", "alias": None}]
     row["participants"] = rng.choice(
         (
-            "", ";", "user_1", "user1;84900000002;", "user1;;user1;", [], [None, 5, ""], ["user_1", "84900000003"], people,
-            json.dumps(people), json.dumps(["user_1", "84900000004"]), "[not json", {"user_1": "84900000005"}, 84900000006,
-            [["user_1"], people], "[]", "null",
+            "", ";", "user_1", "user1;84900000002;", "user1;;user1;", [], [None, 5, ""], ["user_1", "84900000003"],
+            people, json.dumps(people), json.dumps(["user_1", "84900000004"]), "[not json", {"user_1": "84900000005"},
+            84900000006, [["user_1"], people], "[]", "null",
         )
     )  # fmt: skip
 

@@ -63,9 +63,7 @@ def upload_greeting(portal: Portal, request: Request) -> Response:
     head = b"Content-Type: " + request.headers.get("content-type", "").encode() + b"\r\n\r\n"
     message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + request.body)
     parts = {
-        part.get_param("name", header="content-disposition"): part
-        for part in message.walk()
-        if isinstance(part, email.message.EmailMessage) and not part.is_multipart()
+        part.get_param("name", header="content-disposition"): part for part in message.walk() if not part.is_multipart()
     }
     description, file = parts.get("desc"), parts.get("file_upload")
     if description is None or file is None or not file.get_filename():

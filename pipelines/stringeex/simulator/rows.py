@@ -107,6 +107,10 @@ def _row(
 ) -> Row:
     person = calls.team[agent] if agent >= 0 else None
     account = person.account if person else None
+    customer_number: str | None
+    stringee_number: str | None
+    caller: str | None
+    callee: str | None
     if direction == INTERNAL:
         colleague = calls.team[other_agent].account
         customer_number, stringee_number = colleague, account
@@ -147,7 +151,7 @@ def _row(
         "recorded": recorded,
         "have_voice_mail": voicemail,
         "route_to_agent": routed,
-        "record_path": f"/v1/call/recording/{call_id}" if recorded else None,
+        "record_path": f"{calls.record_link_base}/v1/call/recording/{call_id}" if recorded else None,
         "end_call_reason": reasons[variety % len(reasons)],
         "campaign_name": CAMPAIGNS[campaign] if campaign >= 0 else None,
         "contactname": contact_name(customer) if settled and customer >= 0 else None,

@@ -112,7 +112,7 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exception()
-        if not isinstance(error, ConnectionError):  # clients may hang up whenever they like
+        if error is not None and not isinstance(error, ConnectionError):  # clients may hang up whenever they like
             self.errors.append(error)
 
 
@@ -132,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
             response = self.server.portal.handle(request)
         self._deliver(response)
 
-    do_POST = do_DELETE = do_PUT = do_PATCH = do_HEAD = do_GET
+    do_POST = do_DELETE = do_PUT = do_PATCH = do_HEAD = do_GET  # noqa: N815 - names of the base class
 
     def log_message(self, format: str, *args: Any) -> None:
         """Keep quiet: the portal has a log of its own."""

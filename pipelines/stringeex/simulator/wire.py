@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import parse_qsl
@@ -32,6 +33,15 @@ class Request:
     def parameters(self, name: str) -> list[str]:
         """Return all values of a query parameter, in order."""
         return [value for key, value in self.query if key == name]
+
+    def positive(self, name: str, default: int) -> int:
+        """Return a parameter that counts from 1, or the default where it is not given; raises Refusal otherwise."""
+        text = self.parameter(name)
+        if not text:
+            return default
+        if not re.fullmatch(r"[1-9]\d{0,8}", text):
+            raise Refusal(5, f"{name} is invalid")
+        return int(text)
 
 
 @dataclass(slots=True)
