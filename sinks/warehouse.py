@@ -1,0 +1,157 @@
+"""The SQL warehouse: its tables, how they come to be, and the one way to open a transaction on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from types import MappingProxyType, TracebackType
+
+import sqlalchemy as sa
+import stamina
+from sqlalchemy.schema import CreateColumn, CreateSchema, SetColumnComment
+
+from sinks.dialects import BUSY, LOST, Backend, backend_for
+from transforms.errors import BusyError, CallHistoryError, StorageError
+from transforms.schema import TABLES
+
+
+class Warehouse:
+    """The tables of ``schema.TABLES`` in the database that ``url`` (SQLAlchemy, with its driver) names.
+
+    ``schema`` puts them into that schema, where the database has schemas; ``StorageError`` where it has none.
+    ``busy_timeout_seconds`` bounds each wait for a lock. Nothing is opened before the first use. A warehouse may be
+    used by several threads; ``close`` it, or use it as a context manager, to give its connections back.
+    """
+
+    def __init__(self, url: str, schema: str | None = None, *, busy_timeout_seconds: float = 60.0) -> None:
+        self._backend = backend_for(url, busy_timeout_seconds)
+        self._busy_timeout_seconds = busy_timeout_seconds
+        if schema is not None and not self._backend.has_schemas:
+            raise StorageError(f"CALLHISTORY_WAREHOUSE_SCHEMA: a {self.name} database has no schemas; leave it unset")
+        self._schema = schema
+        metadata = sa.MetaData(schema=schema)
+        self.tables: Mapping[str, sa.Table] = MappingProxyType({t.name: t.sql_table(metadata) for t in TABLES})
+        self._has_answered = False
+
+    @property
+    def name(self) -> str:
+        """The backend's name: duckdb, sqlite, postgresql, mysql or mariadb."""
+        return self._backend.url.get_backend_name()
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the database is a file that one process writes at a time."""
+        return self._backend.is_embedded
+
+    @property
+    def backend(self) -> Backend:
+        """What is particular to this database; for the other modules of this package."""
+        return self._backend
+
+    def __enter__(self) -> Warehouse:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the idle connections; the next use opens new ones."""
+        self._backend.engine.dispose()
+
+    def prepare(self) -> None:
+        """Create what is missing of the tables, their columns, comments and indexes; leave all else as it is.
+
+        Columns are only ever added, and to an existing table as nullable ones, for its rows have no value there.
+        Doing it again, or in two processes at once, is harmless. Raises ``StorageError`` that names what to fix, and
+        ``BusyError`` if somebody else holds the database for longer than ``busy_timeout_seconds``.
+        """
+        for attempt in stamina.retry_context(
+            on=BusyError, attempts=None, timeout=self._busy_timeout_seconds, wait_initial=0.05, wait_max=1.0
+        ):
+            with attempt:
+                self._create_storage()
+                with self.transaction() as connection, self._backend.schema_lock(connection):
+                    self._create_missing(connection)
+
+    def _create_storage(self) -> None:
+        try:
+            self._backend.create_storage()
+        except OSError as error:
+            raise StorageError(f"cannot create the {self._backend.label}: {error.strerror}") from error
+        except self._backend.driver_error as error:
+            raise self._explained(error, is_open=False) from error
+
+    def _create_missing(self, connection: sa.Connection) -> None:
+        if self._schema is not None:
+            connection.execute(CreateSchema(self._schema, if_not_exists=True))
+        for table in self.tables.values():
+            self._backend.adapt(connection, table)
+            present = self._backend.column_names(connection, table)
+            if not present:
+                table.create(connection, checkfirst=False)
+                continue
+            for column in table.columns:
+                if column.name not in present:
+                    self._add_column(connection, column)
+            self._backend.create_indexes(connection, table)
+
+    def _add_column(self, connection: sa.Connection, column: sa.Column[object]) -> None:
+        # A copy in a table of its own: the declared column stays NOT NULL where it is.
+        added = sa.Column(column.name, column.type, comment=column.comment)
+        table = sa.Table(column.table.name, sa.MetaData(schema=self._schema), added)
+        name = connection.dialect.identifier_preparer.format_table(table)
+        definition = CreateColumn(added).compile(dialect=connection.dialect)
+        connection.exec_driver_sql(f"ALTER TABLE {name} ADD COLUMN {definition}".replace("%", "%%"))
+        if connection.dialect.supports_comments and not connection.dialect.inline_comments:
+            connection.execute(SetColumnComment(added))
+
+    @contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """Open a transaction for writing; commit at the end, roll back on any exception.
+
+        Raises ``BusyError`` on a lock that lasts, a deadlock or a lost connection, ``StorageError`` on a full disk,
+        a missing right and their like, ``DataError`` on a value that the tables cannot hold.
+        """
+        with self._connected(read_only=False) as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """Open a connection to read from; what is written on it is refused or undone. Raises as ``transaction``."""
+        with self._connected(read_only=True) as connection:
+            yield connection
+
+    def utc_now(self, connection: sa.Connection) -> datetime:
+        """Return the database server's clock (an embedded one's is the machine's): aware UTC, whole milliseconds."""
+        now = self._backend.utc_now(connection)
+        return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+    @contextmanager
+    def _connected(self, *, read_only: bool) -> Iterator[sa.Connection]:
+        is_open = False
+        try:
+            with self._backend.connect(read_only=read_only) as connection:
+                is_open = self._has_answered = True
+                yield connection
+        except sa.exc.TimeoutError as error:
+            raise BusyError(f"the {self._backend.label} {BUSY.hint}") from error
+        except sa.exc.DBAPIError as error:
+            raise self._explained(error.orig or error, is_open) from error
+        except self._backend.driver_error as error:
+            # The bulk paths talk to the driver itself.
+            raise self._explained(error, is_open) from error
+
+    def _explained(self, error: BaseException, is_open: bool) -> CallHistoryError:
+        """Return what to raise for a driver's ``error``, whose own words may hold a row's values."""
+        failure = self._backend.failure(error)
+        is_held = failure is not None and failure.kind is BusyError and (failure is not LOST or self._has_answered)
+        if not is_open and not is_held:
+            reason = self._backend.reason(error)
+            return StorageError(f"cannot open the {self._backend.label}: {reason} (CALLHISTORY_WAREHOUSE_URL)")
+        code = self._backend.code(error)
+        if failure is None:
+            return StorageError(f"the {self._backend.label} refuses a statement ({code})")
+        return failure.kind(f"the {self._backend.label} {failure.hint} ({code})")
