@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -108,11 +109,12 @@ def normalise(
 ) -> Normalised:
     """Turn rows that the window ``[window_start, window_end)`` served, or a batch of them, into tables.
 
-    ``timezone`` (an IANA name) decides the local day and hour, ``region`` (ISO 3166-1 alpha-2) the national form of phone
-    numbers. A row's result depends on the row alone, so a window can be cut into batches anywhere; only the ids of
-    equal rejects need to know how many there were before: pass one ``reject_occurrences`` for all batches of a window.
+    ``timezone`` (an IANA name) decides the local day and hour, ``region`` (ISO 3166-1 alpha-2) the national form of
+    phone numbers. A row's result depends on the row alone, so a window can be cut into batches anywhere; only the ids
+    of equal rejects need to know how many there were before: pass one ``reject_occurrences`` for all batches of a
+    window, and a new one for each time the window is read.
 
-    No row raises. The window's ends must be aware; ``zoneinfo.ZoneInfoNotFoundError`` is raised for an unknown ``timezone``.
+    No row raises. The window's ends must be aware (``TypeError``), and ``timezone`` known (``ZoneInfoNotFoundError``).
     """
     zone = ZoneInfo(timezone)
     admission = admit(
@@ -149,7 +151,10 @@ class _Batch:
 
     def values(self, field: str) -> list[JsonValue]:
         """Return one field of every row, None where it is missing."""
-        return [row.get(field) for row in self._rows]
+        try:
+            return list(map(itemgetter(field), self._rows))
+        except KeyError:
+            return [row.get(field) for row in self._rows]
 
     def keep(self, field: str, values: dict[int, JsonValue]) -> None:
         """Put values of ``field``, by row position, into ``extra``."""
@@ -214,7 +219,7 @@ def _classification(batch: _Batch) -> dict[str, pa.Array[Any]]:
 
 
 def _words(codes: pa.Array[Any], words: dict[int, str]) -> pa.Array[Any]:
-    return pa.array([words.get(code, UNKNOWN) for code in codes.to_pylist()], pa.string())
+    return pa.array([UNKNOWN if code is None else words.get(code, UNKNOWN) for code in codes.to_pylist()], pa.string())
 
 
 def _answer(batch: _Batch) -> dict[str, pa.Array[Any]]:
@@ -249,7 +254,7 @@ def _phone_columns(columns: dict[str, pa.Array[Any]], region: str) -> dict[str, 
 
 
 def _participants(batch: _Batch, agent_ids: pa.Array[Any], region: str) -> Participants:
-    participants = read_participants(batch.values("participants"), agent_ids.to_pylist(), region)
+    participants = read_participants(batch.values("participants"), agent_ids, region)
     batch.keep("participants", participants.unread)
     return participants
 

@@ -69,7 +69,7 @@ def whole_number(value: JsonValue) -> int | None:
 
 
 def instant_ms(value: JsonValue) -> int | None:
-    """Return an instant in epoch milliseconds, from March 1973 to the end of 9999; None for anything else, 0 included."""
+    """Return an instant in epoch milliseconds, March 1973 to December 9999; None for anything else, 0 included."""
     number = whole_number(value)
     return number if number is not None and INSTANT_FROM_MS <= number < INSTANT_UNTIL_MS else None
 
@@ -101,14 +101,14 @@ def storable(value: str) -> str:
 
 
 def read_text(values: Sequence[JsonValue]) -> Reading:
-    """Read strings, untouched but for what no database can store: that is replaced, and the original is in ``unread``."""
+    """Read strings as they are; one that no database can store is made storable, and the original is in ``unread``."""
     if _JSON_TEXT.issuperset(map(type, values)):
         try:
             array = pa.array(values, pa.string())
         except UnicodeEncodeError:
             return _read_each_text(values)
         if not _any(pc.match_substring(array, "\0")):
-            return Reading(pc.if_else(pc.equal(array, ""), pa.scalar(None, pa.string()), array))
+            return Reading(pc.if_else(pc.equal(array, pa.scalar("")), pa.scalar(None, pa.string()), array))
     return _read_each_text(values)
 
 
@@ -150,7 +150,7 @@ def read_instants_or_seconds(values: Sequence[JsonValue]) -> tuple[Reading, pa.A
     Returns the instants (with what is neither in ``unread``) and the seconds, null where the value is an instant.
     """
     reading = _zero_as_null(read_integers(values))
-    below = pc.less(reading.array, INSTANT_FROM_MS)
+    below = pc.less(reading.array, pa.scalar(INSTANT_FROM_MS))
     seconds = pc.if_else(below, reading.array, pa.scalar(None, pa.int64()))
     instants = Reading(pc.if_else(below, pa.scalar(None, pa.int64()), reading.array), reading.unread)
     instants = _refuse(instants, values, _outside(instants.array, INSTANT_FROM_MS, INSTANT_UNTIL_MS))
@@ -193,12 +193,12 @@ def _read(
 
 
 def _zero_as_null(reading: Reading) -> Reading:
-    zero = pc.equal(reading.array, 0)
+    zero = pc.equal(reading.array, pa.scalar(0))
     return Reading(pc.if_else(zero, pa.scalar(None, reading.array.type), reading.array), reading.unread)
 
 
 def _outside(array: pa.Array[Any], lowest: int, end: int) -> pa.Array[Any]:
-    return pc.or_(pc.less(array, lowest), pc.greater_equal(array, end))
+    return pc.or_(pc.less(array, pa.scalar(lowest)), pc.greater_equal(array, pa.scalar(end)))
 
 
 def _refuse(reading: Reading, values: Sequence[JsonValue], refused: pa.Array[Any]) -> Reading:

@@ -20,12 +20,14 @@ def digest(content: bytes) -> str:
 def joined_text(columns: list[pa.Array[Any]]) -> pa.Array[Any]:
     """Return every row's values as one string, NUL between them.
 
-    Instants are epoch milliseconds, dates days since 1970-01-01, numbers decimal, booleans ``true`` or ``false``, null is
-    empty. No two different rows give the same string, since no text value is empty or holds a NUL.
+    Instants are epoch milliseconds, dates days since 1970-01-01, numbers decimal, booleans ``true`` or ``false``, null
+    is empty. No two different rows give the same string, since no text value is empty or holds a NUL.
     """
-    return pc.binary_join_element_wise(
-        *[_text(column) for column in columns], _SEPARATOR, null_handling="replace", null_replacement=""
+    texts: list[Any] = [_text(column) for column in columns]  # The stubs know no array and scalar in one call.
+    joined: pa.Array[Any] = pc.binary_join_element_wise(
+        *texts, _SEPARATOR, null_handling="replace", null_replacement=""
     )
+    return joined
 
 
 def row_hashes(
@@ -35,9 +37,10 @@ def row_hashes(
 
     Row ``i`` has the participants from ``offsets[i]`` up to ``offsets[i + 1]``.
     """
-    per_call = pc.binary_join(pa.ListArray.from_arrays(offsets, joined_text(participants)), _SEPARATOR)
-    content = joined_text([*columns, per_call]).cast(pa.binary()).to_pylist()
-    return pa.array([digest(row) for row in content], pa.string())
+    per_participant: Any = joined_text(participants)
+    per_call: Any = pc.binary_join(pa.ListArray.from_arrays(offsets, per_participant), _SEPARATOR)
+    content: list[Any] = joined_text([*columns, per_call]).to_pylist()
+    return pa.array([digest(row.encode()) for row in content], pa.string())
 
 
 def _text(column: pa.Array[Any]) -> pa.Array[Any]:

@@ -7,7 +7,7 @@ import math
 import re
 from typing import TypeAlias
 
-JsonValue: TypeAlias = "None | bool | int | float | str | list[JsonValue] | dict[str, JsonValue]"
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 """Whatever a JSON parser gives: the shape of everything that the API serves."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")

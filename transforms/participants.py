@@ -6,10 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from transforms.fields import is_blank, storable, text
 from transforms.json_text import JsonValue, exact_json
@@ -33,9 +34,6 @@ NAME_KEYS = (
 KIND_KEYS = ("type", "kind", "role")
 """Where such an entry can say that it is an agent."""
 
-COLUMNS = ("participant", "kind", "number_e164", "raw")
-"""The columns of ``call_participants`` that the entry itself decides."""
-
 
 class ParticipantKind(StrEnum):
     """What a participant is."""
@@ -46,21 +44,16 @@ class ParticipantKind(StrEnum):
     UNKNOWN = "unknown"
 
 
-class _Entry(NamedTuple):
-    participant: str | None
-    says_agent: bool
-    raw: str
-
-
 @dataclass(frozen=True)
 class Participants:
     """The participants of a batch of calls, flat: call ``i`` has those from ``offsets[i]`` up to ``offsets[i + 1]``.
 
-    ``columns`` holds ``COLUMNS``; ``unread`` the values, by call, that no list of participants can be made of.
+    ``columns`` holds those that an entry decides: ``participant``, ``kind``, ``number_e164`` and ``raw``; ``unread``
+    the values, by call, that no list of participants can be made of.
     """
 
     columns: dict[str, pa.Array[Any]]
-    offsets: pa.Array[Any]
+    offsets: pa.Int32Array
     unread: dict[int, JsonValue]
 
     @property
@@ -79,48 +72,44 @@ class Participants:
         return np.arange(len(self.calls), dtype=np.int32) - self.offsets.to_numpy()[self.calls]
 
 
-def read_participants(values: Sequence[JsonValue], agent_ids: Sequence[str | None], region: str) -> Participants:
+def read_participants(values: Sequence[JsonValue], agent_ids: pa.Array[Any], region: str) -> Participants:
     """Read the field ``participants`` of a batch of calls, whose agents are ``agent_ids``.
 
     Understood are null; names between semicolons (``"user1;84909;"``); a list of names and objects, or one object; and
     any of these as JSON inside a string. An agent is who says so or has the id of the call's agent; ``phone`` is what
-    ``transforms.phones`` takes for a number of ``region`` or abroad; ``user`` any other name; an entry that names nobody is
-    ``unknown``.
+    ``transforms.phones`` takes for a number of ``region`` or abroad; ``user`` any other name; an entry that names
+    nobody is ``unknown``.
     """
     unread: dict[int, JsonValue] = {}
-    entries: list[_Entry] = []
-    is_agent: list[bool] = []
+    entries: list[JsonValue] = []
     offsets = np.zeros(len(values) + 1, dtype=np.int32)
     for call, value in enumerate(values):
-        if not is_blank(value):
-            items = _items(value)
-            if items is None:
-                unread[call] = value
-            else:
-                read = [_entry(item) for item in items]
-                entries += read
-                is_agent += [
-                    e.says_agent or (e.participant is not None and e.participant == agent_ids[call]) for e in read
-                ]
+        items = _items(value)
+        if items is None:
+            unread[call] = value
+        else:
+            entries += items
         offsets[call + 1] = len(entries)
+    own_agent = agent_ids.take(np.repeat(np.arange(len(values)), np.diff(offsets)))
+    return Participants(_columns(entries, own_agent, region), pa.array(offsets, pa.int32()), unread)
 
-    participant = pa.array([entry.participant for entry in entries], pa.string())
-    e164 = parse_numbers(participant, region).e164
-    kinds = [
-        _kind(entry, agent, number)
-        for entry, agent, number in zip(entries, is_agent, e164.is_valid().to_pylist(), strict=True)
-    ]
-    columns = {
-        "participant": participant,
-        "kind": pa.array(kinds, pa.string()),
-        "number_e164": e164,
-        "raw": pa.array([entry.raw for entry in entries], pa.string()),
-    }
-    return Participants(columns, pa.array(offsets), unread)
+
+def _columns(entries: list[JsonValue], own_agent: pa.Array[Any], region: str) -> dict[str, pa.Array[Any]]:
+    participant = pa.array([_name(entry) for entry in entries], pa.string())
+    number_e164 = parse_numbers(participant, region).e164
+    says_agent: Any = pa.array([isinstance(entry, dict) and _says_agent(entry) for entry in entries], pa.bool_())
+    is_agent: Any = pc.or_(says_agent, pc.fill_null(pc.equal(participant, own_agent), pa.scalar(False)))
+    known = pc.if_else(participant.is_valid(), pa.scalar(ParticipantKind.USER), pa.scalar(ParticipantKind.UNKNOWN))
+    kind = pc.if_else(number_e164.is_valid(), pa.scalar(ParticipantKind.PHONE), known)
+    kind = pc.if_else(is_agent, pa.scalar(ParticipantKind.AGENT), kind)
+    raw = pa.array([exact_json(entry) for entry in entries], pa.string())
+    return {"participant": participant, "kind": kind, "number_e164": number_e164, "raw": raw}
 
 
 def _items(value: JsonValue) -> list[JsonValue] | None:
     """Return the entries of one call's field, or None if it has no shape that we know."""
+    if value is None:
+        return []
     if isinstance(value, str):
         return _items_of_text(value)
     if isinstance(value, dict):
@@ -142,18 +131,14 @@ def _items_of_text(value: str) -> list[JsonValue]:
     return names
 
 
-def _entry(item: JsonValue) -> _Entry:
-    says_agent = False
-    name = text(item)
-    if isinstance(item, dict):
-        name = next((found for key in NAME_KEYS if (found := text(item.get(key))) and found.strip()), None)
-        says_agent = any(str(item.get(key)).strip().lower() == ParticipantKind.AGENT for key in KIND_KEYS)
-    return _Entry((storable(name).strip() or None) if name else None, says_agent, exact_json(item))
+def _name(entry: JsonValue) -> str | None:
+    if isinstance(entry, dict):
+        names = (text(entry.get(key)) for key in NAME_KEYS)
+        name = next((name for name in names if not is_blank(name)), None)
+    else:
+        name = text(entry)
+    return storable(name).strip() or None if name else None
 
 
-def _kind(entry: _Entry, is_agent: bool, is_number: bool) -> ParticipantKind:
-    if is_agent:
-        return ParticipantKind.AGENT
-    if is_number:
-        return ParticipantKind.PHONE
-    return ParticipantKind.UNKNOWN if entry.participant is None else ParticipantKind.USER
+def _says_agent(entry: dict[str, JsonValue]) -> bool:
+    return any((text(entry.get(key)) or "").strip().lower() == ParticipantKind.AGENT for key in KIND_KEYS)

@@ -25,8 +25,8 @@ class PhoneColumns(NamedTuple):
 def parse_numbers(values: pa.Array[Any], region: str) -> PhoneColumns:
     """Return the E.164 form and the country of every value, in order.
 
-    Both are null for what is no phone number; ``country`` alone is null for a number of no single country. Each distinct
-    value is parsed once. ``region`` is the country whose national form is understood.
+    Both are null for what is no phone number; ``country`` alone is null for a number of no single country. Each
+    distinct value is parsed once. ``region`` is the country whose national form is understood.
 
     The form decides how a number is read, since the same digits can mean different numbers:
 

@@ -61,8 +61,8 @@ def admit(
 ) -> Admission:
     """Part the rows that are calls of the window ``[window_start, window_end)`` from those that are not.
 
-    ``call_date`` is the local day of the window. A reject's id is the digest of its payload and of how many equal payloads
-    came before it, which ``occurrences`` counts: pass the same counter for all batches of a window.
+    ``call_date`` is the local day of the window. A reject's id is the digest of its payload and of how many equal
+    payloads came before it, which ``occurrences`` counts: pass the same counter for all batches of a window.
     """
     admitted: list[dict[str, JsonValue]] = []
     rejected: list[dict[str, Any]] = []
