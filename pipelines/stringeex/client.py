@@ -1,28 +1,95 @@
-"""The client: one request at a time, through the budget, with retries."""
+"""The client: every request through the budget, with retries where a retry can help and harm nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from importlib.metadata import version
 from typing import Any
+from urllib.parse import quote
 
 import httpx
+import stamina
 
-from pipelines.settings import Settings
+from pipelines.settings import Settings, is_loopback
+from pipelines.stringeex.auth import TOKEN_HEADER, KeyPairAuth, PortalLoginAuth, TokenAuth
+from pipelines.stringeex.budget import RequestBudget, shared_budget
+from pipelines.stringeex.endpoints import Operation
+from pipelines.stringeex.envelope import RejectedError, parse, read_body
+from transforms.errors import (
+    ApiError,
+    AuthenticationError,
+    RateLimitedError,
+    RetryableError,
+    SettingsError,
+    TransportError,
+)
+
+Params = Sequence[tuple[str, str]] | Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How patient a request is. Time spent waiting for the budget does not count.
+
+    ``attempts_unreached`` is for a server that has not given one answer yet: a wrong address or no network at all
+    is better told at once.
+    """
+
+    attempts: int = 8
+    attempts_unreached: int = 3
+    total_seconds: float = 300.0
+    wait_initial_seconds: float = 0.5
+    wait_max_seconds: float = 20.0
+    wait_jitter_seconds: float = 1.0
+
+
+@dataclass(slots=True)
+class _Request:
+    """One logical request, over all of its attempts."""
+
+    operation: Operation
+    path_values: Mapping[str, str]
+    send: dict[str, Any]
+    attempts: int = 0
+    budget_seconds: float = 0.0
 
 
 class StringeeXClient:
-    """A pooled, thread-safe connection to one account."""
+    """One account's API, for all threads: pooled connections, one token, one budget. A context manager.
+
+    ``budget`` defaults to the one that the process shares per account; ``transport`` and ``retry`` are for tests.
+    """
 
     def __init__(
         self,
         settings: Settings,
         *,
-        budget: object = None,
+        budget: RequestBudget | None = None,
         transport: httpx.BaseTransport | None = None,
-        retry: object = None,
+        retry: RetryPolicy | None = None,
     ) -> None:
-        raise NotImplementedError
+        self.settings = settings
+        self.budget = budget or shared_budget(settings)
+        self._retry = retry or RetryPolicy()
+        self._reached = False
+        self._closed = threading.Event()
+        self._auth = self._choose_auth()
+        self._http = httpx.Client(
+            timeout=httpx.Timeout(settings.timeout_seconds, connect=min(5.0, settings.timeout_seconds)),
+            limits=httpx.Limits(max_connections=100, max_keepalive_connections=100, keepalive_expiry=5.0),
+            headers={"User-Agent": f"callhistory/{version('callhistory')}", "Accept-Encoding": "gzip"},
+            # A session cookie would be a second way to authenticate, which nobody renews or checks.
+            cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
+            # Proxies of the environment are for the world outside, never for this machine.
+            trust_env=not is_loopback(httpx.URL(settings.base_url).host),
+            follow_redirects=False,
+            transport=transport,
+        )
 
     def __enter__(self) -> StringeeXClient:
         return self
@@ -31,28 +98,179 @@ class StringeeXClient:
         self.close()
 
     def close(self) -> None:
-        """Close the connections; whoever waits for the budget is let go with an error."""
+        """Close the connections; a thread that waits for the budget is let go with a RetryableError."""
+        self._closed.set()
+        self._http.close()
 
     def request(
         self,
         operation: str,
         *,
-        params: Sequence[tuple[str, str]] | Mapping[str, str] | None = None,
+        params: Params | None = None,
         json: object = None,
         files: Mapping[str, Any] | None = None,
         form: Mapping[str, str] | None = None,
         path_values: Mapping[str, str] | None = None,
     ) -> Any:
-        """Carry out an operation and return the whole envelope (``data`` of it is in key ``data``)."""
-        raise NotImplementedError
+        """Carry out ``operation`` and return what the envelope carries: ``data``, or all but code and message.
 
+        Operations that only read are tried again, as `RetryPolicy` says, on errors that may pass. Those that change
+        the world are sent once, or once more with the fallback method when the first answer was 404 or 405.
+
+        Raises AuthenticationError, ApiError, or a RetryableError once patience is at its end.
+        """
+        content = {"params": params, "json": json, "files": files, "data": form}
+        request = _Request(
+            self.settings.operation(operation),
+            path_values or {},
+            {name: value for name, value in content.items() if value is not None},
+        )
+        if request.operation.changes_world:
+            return self._send_once(request)
+        return self._send_patiently(request)
+
+    @contextlib.contextmanager
     def stream(
         self,
         operation: str,
         *,
-        path_values: Mapping[str, str] | None = None,
         url: str | None = None,
+        path_values: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> AbstractContextManager[httpx.Response]:
-        """Open an answer that is no envelope (audio), unread, one attempt."""
-        raise NotImplementedError
+    ) -> Iterator[httpx.Response]:
+        """Open the answer to a reading ``operation``, unread, whatever its status: for bodies that are no envelope.
+
+        ``url`` is an absolute link to use instead of the operation's own path; the token goes along only where it may.
+        One attempt, through the budget; HTTP 429 is noted there. Raises TransportError.
+        """
+        declared = self.settings.operation(operation)
+        self.budget.acquire(operation, self._closed)
+        try:
+            with self._http.stream(
+                declared.method, url or self._url(declared, path_values or {}), headers=headers, auth=self._auth
+            ) as response:
+                if response.status_code == 429:
+                    self.budget.blocked(operation)
+                yield response
+        except httpx.HTTPError as error:
+            raise _transport_error(declared.endpoint, error) from error
+
+    def renew_token(self, response: httpx.Response) -> None:
+        """Drop the token that an answer of `stream` rejected; the next request gets a new one."""
+        self._auth.renew(response.request.headers.get(TOKEN_HEADER))
+
+    def _send_patiently(self, request: _Request) -> Any:
+        began = time.monotonic()
+        patience = self._retry
+
+        def worth_retrying(error: Exception) -> bool | float:
+            limit = patience.attempts if self._reached else patience.attempts_unreached
+            spent = time.monotonic() - began - request.budget_seconds
+            if not isinstance(error, RetryableError) or self._closed.is_set():
+                return False
+            if request.attempts >= limit or spent > patience.total_seconds:
+                error.args = (f"{error} (gave up after {request.attempts} attempts)",)
+                return False
+            # The budget keeps everybody waiting after a 429, so a wait here would come on top.
+            return 0.0 if isinstance(error, RateLimitedError) else True
+
+        for attempt in stamina.retry_context(
+            on=worth_retrying,
+            attempts=None,
+            timeout=None,
+            wait_initial=patience.wait_initial_seconds,
+            wait_max=patience.wait_max_seconds,
+            wait_jitter=patience.wait_jitter_seconds,
+        ):
+            with attempt:
+                return self._send_authenticated(request, request.operation.method)
+        raise AssertionError("retry_context ends with a result or an error")
+
+    def _send_once(self, request: _Request) -> Any:
+        operation = request.operation
+        try:
+            return self._send_authenticated(request, operation.method)
+        except ApiError as error:
+            if operation.fallback_method is None or error.status not in (404, 405):
+                raise
+        return self._send_authenticated(request, operation.fallback_method)
+
+    def _send_authenticated(self, request: _Request, method: str) -> Any:
+        """Send, and once more with a new token when the token was rejected: a rejected request has done nothing."""
+        try:
+            answer = self._send(request, method, self._auth)
+        except RejectedError:
+            try:
+                answer = self._send(request, method, self._auth)
+            except RejectedError as error:
+                raise self._auth.refused(str(error)) from error
+        self._auth.accepted()
+        return answer
+
+    def _send(self, request: _Request, method: str, auth: TokenAuth | None) -> Any:
+        operation = request.operation
+        endpoint = f"{method} {operation.path}"
+        url = self._url(operation, request.path_values)
+        request.attempts += 1
+        if auth:
+            auth.token()  # before the budget is asked: getting one may take a request of its own
+        request.budget_seconds += self.budget.acquire(operation.name, self._closed)
+        deadline = time.monotonic() + 3 * self.settings.timeout_seconds
+        try:
+            with self._http.stream(method, url, auth=auth, **request.send) as response:
+                self._reached = True
+                body = read_body(response, endpoint, deadline=deadline)
+        except httpx.HTTPError as error:
+            raise _transport_error(endpoint, error) from error
+        try:
+            return parse(response, body, endpoint, transient_codes=self.settings.transient_codes)
+        except RateLimitedError as error:
+            self.budget.blocked(operation.name, error.retry_after_seconds)
+            raise
+        except RejectedError:
+            if auth:
+                auth.renew(response.request.headers.get(TOKEN_HEADER))
+            raise
+
+    def _url(self, operation: Operation, path_values: Mapping[str, str]) -> str:
+        path = operation.path.format_map({name: quote(value, safe="") for name, value in path_values.items()})
+        return f"{self.settings.base_url}{path}"
+
+    def _choose_auth(self) -> TokenAuth:
+        settings = self.settings
+        if settings.api_key_sid and settings.api_key_secret:
+            return KeyPairAuth(
+                settings.api_key_sid,
+                settings.api_key_secret.get_secret_value(),
+                lifetime_seconds=settings.token_lifetime_seconds,
+                base_url=settings.base_url,
+                token_hosts=settings.token_hosts,
+            )
+        if settings.email and settings.password:
+            return PortalLoginAuth(
+                settings.email,
+                settings.password.get_secret_value(),
+                settings.portal,
+                log_in=self._log_in,
+                base_url=settings.base_url,
+                token_hosts=settings.token_hosts,
+            )
+        raise SettingsError(
+            f"no way to authenticate: set {KeyPairAuth.setting_names}, or {PortalLoginAuth.setting_names}"
+        )
+
+    def _log_in(self, credentials: dict[str, str]) -> Any:
+        request = _Request(self.settings.operation("account"), {}, {"json": credentials})
+        try:
+            return self._send(request, request.operation.method, None)
+        except (ApiError, RejectedError) as error:
+            raise AuthenticationError(f"{error}: check {PortalLoginAuth.setting_names}") from error
+
+
+def _transport_error(endpoint: str, error: httpx.HTTPError) -> TransportError:
+    """Say what went wrong without the URL, which may hold a query."""
+    if isinstance(error, httpx.ConnectError):
+        return TransportError(f"{endpoint}: no connection ({error})")
+    if isinstance(error, httpx.TimeoutException):
+        return TransportError(f"{endpoint}: no answer in time ({type(error).__name__})")
+    return TransportError(f"{endpoint}: the connection broke or the answer is unreadable ({type(error).__name__})")

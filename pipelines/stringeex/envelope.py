@@ -1,0 +1,144 @@
+"""What the API answers: bytes to JSON without loss, envelope to data, failures to errors."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import re
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import httpx
+import orjson
+
+from transforms.errors import ApiError, CallHistoryError, RateLimitedError, ServerError, TransportError
+
+MAX_BODY_BYTES = 64 * 1024 * 1024
+_LONGEST_INTEGER = 4300  # what Python itself reads from text
+_MAYBE_LONG_INTEGER = re.compile(rb"\d{19}")
+_SPEAKS_OF_AUTHENTICATION = re.compile(r"auth(?!or\b)|token|jwt", re.IGNORECASE)
+_SAYS_TRY_AGAIN = re.compile(
+    r"busy|try again|temporar|overload|too many|time.?out|timed out|unavailable", re.IGNORECASE
+)
+_PRIVATE = re.compile(r"\S+@\S+|\+?\d[\d\s.-]{6,}\d|[\w-]{16,}(\.[\w-]+)*")
+
+
+class RejectedError(CallHistoryError):
+    """The API did not accept the token. Stays inside the client, which renews the token or gives up."""
+
+
+def read_body(
+    response: httpx.Response, endpoint: str, *, deadline: float, clock: Callable[[], float] = time.monotonic
+) -> bytes:
+    """Read an unread answer, decoded, until ``deadline`` on ``clock`` at most.
+
+    Raises TransportError past the deadline, past `MAX_BODY_BYTES`, or for an encoding that was not asked for (one
+    layer of gzip or deflate is: others can blow up a few bytes beyond all bounds).
+    """
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "", "gzip", "deflate"):
+        raise TransportError(f"{endpoint}: the answer is encoded in a way that was not asked for")
+    body = bytearray()
+    for chunk in response.iter_bytes():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise TransportError(f"{endpoint}: the answer is larger than {MAX_BODY_BYTES >> 20} MiB")
+        if clock() > deadline:
+            raise TransportError(f"{endpoint}: the answer did not end in time ({len(body)} bytes so far)")
+    return bytes(body)
+
+
+def parse(
+    response: httpx.Response, body: bytes, endpoint: str, *, transient_codes: tuple[int, ...] | Literal["negative"]
+) -> Any:
+    """Return what the envelope carries: its ``data``, or, without that key, everything but code and message.
+
+    Raises RateLimitedError (429), ServerError (5xx, transient ``r``), RejectedError (401, 403, a message about
+    the token), ApiError (any other refusal) and TransportError (no envelope).
+    """
+    status = response.status_code
+    if status == 429:
+        raise RateLimitedError(f"{endpoint}: HTTP 429, too many requests", retry_after_seconds(response))
+    if 300 <= status < 400:
+        raise ApiError(
+            f"{endpoint}: redirected to {_redirect_host(response)}, not followed; see STRINGEEX_BASE_URL", status=status
+        )
+    if status == 204:
+        return {}
+    try:
+        envelope = decode_json(body)
+    except ValueError as error:
+        if 200 <= status < 300:
+            kind = "empty" if not body.strip() else "cut short or no JSON"
+            raise TransportError(f"{endpoint}: HTTP {status}, but the answer is {kind} ({len(body)} bytes)") from error
+        envelope = None
+    r, message = _code_and_message(envelope)
+    said = f"HTTP {status}" + (f", r={r}" if r is not None else "") + (f", {message}" if message else "")
+    if status >= 500:
+        raise ServerError(f"{endpoint}: {said}")
+    if status in (401, 403):
+        raise RejectedError(f"{endpoint}: {said}")
+    if status >= 400:
+        raise ApiError(f"{endpoint}: {said}", status=status, r=r)
+    if not isinstance(envelope, dict) or r is None:
+        raise TransportError(f"{endpoint}: HTTP {status}, but the answer is JSON without the envelope's `r`")
+    if r == 0:
+        rest = {key: value for key, value in envelope.items() if key not in ("r", "msg", "message")}
+        return rest.get("data", rest)
+    if _SPEAKS_OF_AUTHENTICATION.search(message):
+        raise RejectedError(f"{endpoint}: {said}")
+    if (r < 0 if transient_codes == "negative" else r in transient_codes) or _SAYS_TRY_AGAIN.search(message):
+        raise ServerError(f"{endpoint}: {said}")
+    raise ApiError(f"{endpoint}: {said}", status=status, r=r)
+
+
+def decode_json(body: bytes) -> Any:
+    """Decode JSON without losing digits or characters; raise ValueError where it is none.
+
+    orjson is fast but reads an integer beyond 64 bits as a float, and refuses lone surrogates and NaN; those bodies
+    take the standard library's way, which keeps them.
+    """
+    if not _MAYBE_LONG_INTEGER.search(body):
+        try:
+            return orjson.loads(body)
+        except orjson.JSONDecodeError:
+            pass
+    try:
+        return json.loads(body, parse_int=lambda digits: int(digits) if len(digits) <= _LONGEST_INTEGER else digits)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def retry_after_seconds(response: httpx.Response) -> float | None:
+    """Return the seconds that ``Retry-After`` asks for, given as a number or a date; None where it is unusable."""
+    value = response.headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d{1,6}(\.\d+)?", value):
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _code_and_message(envelope: Any) -> tuple[int | None, str]:
+    if not isinstance(envelope, dict):
+        return None, ""
+    r = envelope.get("r")
+    if isinstance(r, str) and re.fullmatch(r"-?\d{1,9}", r):
+        r = int(r)
+    message = envelope.get("msg") or envelope.get("message") or ""
+    code = r if isinstance(r, int) and not isinstance(r, bool) else None
+    return code, _printable(message) if isinstance(message, str) else ""
+
+
+def _printable(message: str) -> str:
+    """The API's own words on one short line, without what may be a number, an address or a token."""
+    return " ".join(_PRIVATE.sub("…", message).split())[:200].encode("utf-8", "replace").decode()
+
+
+def _redirect_host(response: httpx.Response) -> str:
+    try:
+        return f"host {response.url.join(response.headers.get('location', '')).host}"
+    except httpx.InvalidURL:
+        return "an address that is none"
