@@ -9,7 +9,8 @@ from datetime import UTC, date, datetime, timedelta
 
 from pipelines.settings import Settings
 from pipelines.stringeex.client import StringeeXClient
-from pipelines.stringeex.history import HistoryReader, ServerTraits
+from pipelines.stringeex.history import HistoryReader
+from pipelines.stringeex.traits import ServerTraits
 from pipelines.windows import local_date
 from sinks.ledger import Ledger
 from sinks.parquet import Lake
@@ -77,11 +78,11 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
         raise SettingsError("CALLHISTORY_PII: only plain is built so far; nothing was exported")
     storage = Storage(settings.lake_url)
     storage.check_writable()
-    warehouse = Warehouse(settings.warehouse_url.get_secret_value(), settings.warehouse_schema)
-    warehouse.prepare()
-    state = State(warehouse)
-    _keep_timezone(state, settings.timezone.key)
-    yield Stores(settings, warehouse, Lake(storage), Ledger(warehouse), state)
+    with Warehouse(settings.warehouse_url.get_secret_value(), settings.warehouse_schema) as warehouse:
+        warehouse.prepare()
+        state = State(warehouse)
+        _keep_timezone(state, settings.timezone.key)
+        yield Stores(settings, warehouse, Lake(storage), Ledger(warehouse), state)
 
 
 @contextmanager

@@ -18,13 +18,13 @@ from pipelines.planner import DayPlan, Due, PlannedWindow, next_reread
 from pipelines.windows import Window
 from sinks.bookkeeping import with_bookkeeping
 from sinks.ledger import Certificate, LedgerRow, WindowStatus
+from sinks.merge import Changes, StagedWindow
 from sinks.parquet import LakeWriter
 from sinks.raw import RawFile, publish_raw
 from sinks.spool import Spool
-from sinks.warehouse import Changes, StagedWindow
 from transforms.calls import Normalised, normalise
 from transforms.errors import CallHistoryError, ClaimLostError, SettingsError, UnsettledWindowError
-from transforms.fields import JsonValue
+from transforms.json_text import JsonValue
 from transforms.schema import CALL_PARTICIPANTS, CALLS, REJECTED_ROWS
 
 LEASE = timedelta(minutes=10)
@@ -265,7 +265,7 @@ def _publish(
             completed_at=utc_now(),
             next_reread_at=next_reread_at,
             settled=settled,
-            late_changes=changes.total if closed_before else 0,
+            late_changes=changes.calls_changed if closed_before else 0,
         )
         run.tell(Step.CERTIFIED, window)
     run.tell(Step.COMMITTED, window, api_total, api_total)
@@ -283,7 +283,7 @@ def _certificate(pipeline: Pipeline, window: Window, spool: Spool, api_total: in
         raw_rows=spool.calls + spool.rejected,
         rejected=spool.rejected,
         lake_rows=lake_rows,
-        warehouse_rows=warehouse.rows,
+        warehouse_rows=warehouse.calls,
         content_hash=lake_hash,
         warehouse_content_hash=warehouse.content_hash,
     )

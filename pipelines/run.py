@@ -158,6 +158,7 @@ def run_plans(
     under way give their claims back, days not begun are left.
     """
     run = new_run(pipeline, on_event=on_event, run_id=run_id)
+    requests_before = requests_sent(pipeline)
     with ThreadPoolExecutor(pipeline.settings.concurrency, thread_name_prefix="day") as pool:
         futures = [pool.submit(export_day, run, day, planned_at) for day in plans]
         try:
@@ -167,12 +168,17 @@ def run_plans(
             run.stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    return RunSummary(run.run_id, planned_at, results, pipeline.client.requests_sent)
+    return RunSummary(run.run_id, planned_at, results, requests_sent(pipeline) - requests_before)
 
 
 def new_run(pipeline: Pipeline, *, on_event: OnEvent | None = None, run_id: str | None = None) -> Run:
     """Return a run with an id of its own; by default its steps are told to nobody."""
     return Run(pipeline, run_id or f"run-{uuid.uuid4().hex[:12]}", on_event or _ignore, threading.Event())
+
+
+def requests_sent(pipeline: Pipeline) -> int:
+    """Return how many requests of every kind this process has sent so far, tries that failed included."""
+    return sum(pipeline.client.budget.counts().values())
 
 
 def _ignore(_: Event) -> None:

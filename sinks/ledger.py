@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -201,7 +201,7 @@ class Ledger:
                 .values(status=WindowStatus.FAILED, error=error[:ERROR_MAX_CHARACTERS])
             )
 
-    def make_due(self, connection: sa.Connection, instants: list[datetime], now: datetime) -> None:
+    def make_due(self, connection: sa.Connection, instants: Iterable[datetime], now: datetime) -> None:
         """Have the windows that hold ``instants`` read again: a call has moved out of them."""
         t = self._table
         for instant in instants:

@@ -65,6 +65,11 @@ class Changes:
     rejects_removed: int
     moved: tuple[datetime, ...] = ()
 
+    @property
+    def calls_changed(self) -> int:
+        """How many calls are not as they were before."""
+        return self.inserted + self.updated + self.restored + self.vanished
+
 
 @dataclass(frozen=True)
 class WindowCounts:

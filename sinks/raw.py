@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from sinks.certificate import MultisetHash
 from sinks.storage import Storage
-from transforms.fields import JsonValue
+from transforms.json_text import JsonValue
 
 _STAMP = "%Y%m%dT%H%M%S"
 _SUFFIX = ".jsonl.zst"

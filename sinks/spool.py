@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from sinks.raw import RawWriter
 from transforms.calls import Normalised
-from transforms.fields import JsonValue
+from transforms.json_text import JsonValue
 from transforms.schema import CALL_PARTICIPANTS, CALLS, REJECTED_ROWS, Table
 
 BATCH_ROWS = 4_000
@@ -155,7 +155,5 @@ class Spool:
     def _fetch_one(self, query: str) -> tuple[int, ...]:
         if self._duckdb is None:
             raise RuntimeError("the spool is not sealed")
-        row = self._duckdb.execute(query).fetchone()
-        if row is None:
-            raise RuntimeError("DuckDB gave no row")
+        [row] = self._duckdb.execute(query).fetchall()
         return tuple(row)

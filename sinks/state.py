@@ -8,7 +8,7 @@ import orjson
 import sqlalchemy as sa
 
 from sinks.warehouse import Warehouse
-from transforms.fields import JsonValue
+from transforms.json_text import JsonValue
 
 
 class State:
