@@ -316,7 +316,7 @@ def load_settings(
         raise SettingsError(
             f"{env_file} cannot be read ({type(error).__name__}): make it a readable UTF-8 file"
         ) from error
-    given = dict(overrides or {})
+    given = {name: value for name, value in (overrides or {}).items() if value}
     found: dict[str, _Found] = {}
     for where, values in ((f"in {env_file}", in_file), ("in the environment", os.environ), ("by the command", given)):
         found |= {name: _Found(value, where) for name, value in values.items() if value}

@@ -60,7 +60,8 @@ class ProcessCounters:
 
     def take(self, blocks: Sequence[Block], now: float, skew: float) -> float:
         """See `Counters.take`."""
-        slots = {(block, int(at // block.seconds)) for block in blocks for at in (now - skew, now + skew)}
+        possible = (round(now - skew, 6), round(now + skew, 6))  # a float a hair before a border is not before it
+        slots = {(block, int(at // block.seconds)) for block in blocks for at in possible}
         with self._lock:
             if now < self._blocked_until:
                 return self._blocked_until
