@@ -1,7 +1,8 @@
 """Faults to switch on while the portal runs: what networks, proxies, gateways and the API itself do on bad days.
 
 Every fault says which requests it hits (``operation``, ``probability`` with ``seed``, ``after``, ``count``, ``when``)
-and acts at one of three points: instead of the answer, on the page of history, or on the finished answer.
+and acts at one of three points: instead of the answer, on the page of history, or on the finished answer. A refused
+connection is no fault of a request: stop the server (``SimulatedPortal.stop``), and start it again.
 """
 
 from __future__ import annotations

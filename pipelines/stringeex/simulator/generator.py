@@ -118,7 +118,7 @@ def generate(
     queue = np.where(waits, rng.exponential(6 + 40 * load**2, total).astype(np.int64), 0)
     ring_ms = np.where(stopped, 0, rng.integers(1_500, 25_000, total))
     talk_ms = np.where(met, np.minimum(rng.lognormal(4.6, 0.9, total), 7_000) * _SECOND, 0).astype(np.int64)
-    near_midnight = met & (start >= np.repeat(midnights[1:], 1)[_day(start, midnights)] - 300 * _SECOND)
+    near_midnight = met & (start >= midnights[_day(start, midnights) + 1] - 300 * _SECOND)
     talk_ms[near_midnight] += 400 * _SECOND
     hold = np.where(met & (rng.random(total) < 0.12), (talk_ms * rng.uniform(0.05, 0.3, total)) // _SECOND, 0)
     answered_after = (ivr + queue) * _SECOND + ring_ms
@@ -236,15 +236,10 @@ def _call_back(
 
 def _run_over_midnight(rng: np.random.Generator, start: Ints, status: Small, direction: Small, midnights: Ints) -> None:
     """Let one connected call of every busy day start shortly before midnight; its talk then runs over it."""
-    day = _day(start, midnights)
     connected = np.flatnonzero((status == MET) & (direction != INTERNAL))
-    days, first, count = np.unique(
-        day[connected][np.argsort(day[connected], kind="stable")], return_index=True, return_counts=True
-    )
-    by_day = connected[np.argsort(day[connected], kind="stable")]
-    busy = count >= 20
-    chosen = by_day[first[busy]]
-    start[chosen] = midnights[days[busy] + 1] - rng.integers(30_000, 240_000, len(chosen))
+    days, first, counts = np.unique(_day(start[connected], midnights), return_index=True, return_counts=True)
+    busy = counts >= 20
+    start[connected[first[busy]]] = midnights[days[busy] + 1] - rng.integers(30_000, 240_000, int(busy.sum()))
 
 
 def _tie(size: int, start: Ints, *moved: Ints) -> tuple[Ints, ...]:

@@ -46,9 +46,14 @@ def _numbers_as_text(row: Row, rng: random.Random) -> None:
 
 
 def _numbers_as_decimals(row: Row, rng: random.Random) -> None:
-    for name in (*_DURATIONS, "end_time"):
+    for name in (*_DURATIONS, "start_time", "end_time"):
         if row.get(name) is not None:
             row[name] = float(row[name]) if rng.random() < 0.7 else f"{row[name]}.0"
+
+
+def _text_as_numbers(row: Row, rng: random.Random) -> None:
+    row["customer_number"], row["stringee_number"], row["account"] = 84900000007, 842473000001, 17
+    row["company_id"], row["portal"], row["contactname"] = "C-5", 5, True
 
 
 def _flags_as_text(row: Row, rng: random.Random) -> None:
@@ -137,10 +142,11 @@ def _participants(row: Row, rng: random.Random) -> None:
 
 
 ODD: tuple[Callable[[Row, random.Random], None], ...] = (
-    _numbers_as_text, _numbers_as_decimals, _flags_as_text, _nulls, _missing, _empty_text, _unknown_fields, _nested,
-    _nul_characters, _lone_surrogates, _negative, _emoji, _unknown_codes, _unreadable, _seconds_where_instants,
+    _numbers_as_text, _numbers_as_decimals, _text_as_numbers, _flags_as_text, _nulls, _missing, _empty_text,
+    _unknown_fields, _nested, _nul_characters, _lone_surrogates, _negative, _emoji, _unknown_codes, _unreadable,
+    _seconds_where_instants,
     _far_future, _participants, _participants,
-    lambda row, rng: _long_text(row, rng) if rng.random() < 0.02 else _emoji(row, rng),
+    lambda row, rng: _long_text(row, rng) if rng.random() < 0.05 else _emoji(row, rng),
 )  # fmt: skip
 """What can happen to a row that stays a call. Long names are rare: they are 95 kB each."""
 

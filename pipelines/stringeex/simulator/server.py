@@ -123,6 +123,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
+        if "transfer-encoding" in headers:
+            self.close_connection = True
+            self._deliver(Response(411, b"", headers={"Connection": "close"}))
+            return
         body = self.rfile.read(int(headers.get("content-length") or 0))
         path, _, query = self.path.partition("?")
         request = Request(self.command, path, query, headers, body)
@@ -165,5 +169,6 @@ class _Handler(BaseHTTPRequestHandler):
             "Content-Length": str(len(response.body)),
         } | response.headers
         lines = [f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}"]
+        # a name may carry a number behind a colon, so that a dict can hold several cookies
         lines += [f"{name.partition(':')[0]}: {value}" for name, value in fields.items()]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
