@@ -17,13 +17,13 @@ from pipelines.context import Pipeline, utc_now
 from pipelines.planner import DayPlan, Due, PlannedWindow, next_reread
 from pipelines.windows import Window
 from sinks.bookkeeping import with_bookkeeping
-from sinks.ledger import Certificate, LedgerRow, WindowStatus
+from sinks.ledger import Certificate, ClaimedDay, LedgerRow
 from sinks.merge import Changes, StagedWindow
 from sinks.parquet import LakeWriter
 from sinks.raw import RawFile, publish_raw
 from sinks.spool import Spool
 from transforms.calls import Normalised, normalise
-from transforms.errors import CallHistoryError, ClaimLostError, SettingsError, UnsettledWindowError
+from transforms.errors import CallHistoryError, ClaimLostError, RetryableError, SettingsError, UnsettledWindowError
 from transforms.json_text import JsonValue
 from transforms.schema import CALL_PARTICIPANTS, CALLS, REJECTED_ROWS
 
@@ -76,7 +76,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class WindowResult:
-    """What a run did with one window; ``changes`` and ``certificate`` are null unless it is complete."""
+    """What a run did with one window; ``changes`` and ``certificate`` are null unless it is complete.
+
+    ``may_succeed_later`` is whether a failed window is worth another try as it is.
+    """
 
     window: Window
     due: Due
@@ -85,6 +88,7 @@ class WindowResult:
     changes: Changes | None = None
     files_written: int = 0
     error: str | None = None
+    may_succeed_later: bool = False
 
 
 class Stopped(KeyboardInterrupt):
@@ -114,77 +118,96 @@ def export_day(run: Run, day: DayPlan, planned_at: datetime) -> list[WindowResul
     the day goes on; what no other window could survive either (``SettingsError``) is raised.
     """
     ledger = run.pipeline.ledger
-    if not ledger.claim_day(day.call_date, day.lock_start, day.lock_end, run.run_id, LEASE):
+    claim = ClaimedDay(day.call_date, day.lock_start, day.lock_end, run.run_id)
+    spans = [(planned.window.start, planned.window.end) for planned in day.windows]
+    before = ledger.claim_day(claim, spans, lease=LEASE, planned_at=planned_at)
+    if before is None:
         return [WindowResult(p.window, p.due, Outcome.CLAIMED_ELSEWHERE) for p in day.windows]
+    results: list[WindowResult] = []
     try:
         run.tell(Step.CLAIMED, day.windows[0].window)
-        rows = {row.window_start: row for row in ledger.rows(day.call_date, day.call_date)}
-        return [
-            _export_window(run, day, planned, rows.get(planned.window.start), planned_at) for planned in day.windows
-        ]
+        for planned in day.windows:
+            work = _Work(run, claim, planned, before[planned.window.start], whole_day=day.window_count == 1)
+            results.append(_export_window(work, planned_at))
     finally:
-        ledger.release_day(day.lock_start, run.run_id)
+        ledger.release_day(claim)
+    return results
 
 
-def _export_window(
-    run: Run, day: DayPlan, planned: PlannedWindow, row: LedgerRow | None, planned_at: datetime
-) -> WindowResult:
-    window = planned.window
-    if row and row.status is WindowStatus.COMPLETE and row.completed_at and row.completed_at >= planned_at:
-        return WindowResult(window, planned.due, Outcome.DONE_ELSEWHERE)
-    run.pipeline.ledger.begin(window.start, window.end, window.call_date, run.run_id)
+@dataclass(frozen=True)
+class _Work:
+    """A window that is being exported: by which run, under which claim, and what the ledger said of it before."""
+
+    run: Run
+    claim: ClaimedDay
+    planned: PlannedWindow
+    before: LedgerRow
+    whole_day: bool
+
+    @property
+    def pipeline(self) -> Pipeline:
+        return self.run.pipeline
+
+    @property
+    def window(self) -> Window:
+        return self.planned.window
+
+
+def _export_window(work: _Work, planned_at: datetime) -> WindowResult:
+    window, due = work.window, work.planned.due
+    if work.before.is_complete_since(planned_at):
+        return WindowResult(window, due, Outcome.DONE_ELSEWHERE)
     try:
-        run.tell(Step.BEGUN, window)
+        work.run.tell(Step.BEGUN, window)
         for attempt in stamina.retry_context(
             on=UnsettledWindowError, attempts=READ_ATTEMPTS, timeout=None, wait_initial=1.0, wait_max=10.0
         ):
             with attempt:
-                return _read_and_publish(run, day, planned, row)
+                return _read_and_publish(work)
     except ClaimLostError as error:
-        return WindowResult(window, planned.due, Outcome.CLAIMED_ELSEWHERE, error=str(error))
+        return WindowResult(window, due, Outcome.CLAIMED_ELSEWHERE, error=str(error))
     except SettingsError:
         raise
     except CallHistoryError as error:
         message = f"window {window.label}: {error}"
-        run.pipeline.ledger.fail(window.start, message)
-        run.tell(Step.FAILED, window)
-        return WindowResult(window, planned.due, Outcome.FAILED, error=message)
+        work.pipeline.ledger.fail(window.start, message)
+        work.run.tell(Step.FAILED, window)
+        return WindowResult(window, due, Outcome.FAILED, error=message)
     raise AssertionError("the last attempt returns or raises")
 
 
-def _read_and_publish(run: Run, day: DayPlan, planned: PlannedWindow, row: LedgerRow | None) -> WindowResult:
-    window = planned.window
-    settings = run.pipeline.settings
+def _read_and_publish(work: _Work) -> WindowResult:
+    window = work.window
 
     def normalise_batch(rows: list[JsonValue], reject_occurrences: Counter[str]) -> Normalised:
         return normalise(
             rows,
             window_start=window.start,
             window_end=window.end,
-            timezone=run.pipeline.timezone,
-            region=settings.region,
+            timezone=work.pipeline.timezone,
+            region=work.pipeline.settings.region,
             reject_occurrences=reject_occurrences,
         )
 
     read_at = utc_now()
     with Spool(normalise_batch) as spool:
-        api_total = _fetch(run, day, window, spool)
-        run.tell(Step.FETCHED, window, api_total, api_total)
-        return _publish(run, day, planned, row, spool, api_total, read_at)
+        api_total = _fetch(work, spool)
+        work.run.tell(Step.FETCHED, window, api_total, api_total)
+        return _publish(work, spool, api_total, read_at)
 
 
-def _fetch(run: Run, day: DayPlan, window: Window, spool: Spool) -> int:
+def _fetch(work: _Work, spool: Spool) -> int:
     """Read the window into the spool, renewing the claim on the way; return the API's own count."""
     renewed = time.monotonic()
-    read = run.pipeline.reader.read(window.start, window.end)
+    read = work.pipeline.reader.read(work.window.start, work.window.end)
     rows_read = 0
     for page in read:
         spool.add(page.rows)
         rows_read += len(page.rows)
-        run.tell(Step.PAGE_READ, window, rows_read, read.api_total)
+        work.run.tell(Step.PAGE_READ, work.window, rows_read)
         if time.monotonic() - renewed > LEASE.total_seconds() / 3:
             renewed = time.monotonic()
-            if not run.pipeline.ledger.claim_day(day.call_date, day.lock_start, day.lock_end, run.run_id, LEASE):
+            if not work.pipeline.ledger.renew_claim(work.claim, LEASE):
                 raise ClaimLostError("another run has taken this day over; it will finish the work")
     spool.seal()
     if spool.calls + spool.rejected != read.api_total:
@@ -195,33 +218,25 @@ def _fetch(run: Run, day: DayPlan, window: Window, spool: Spool) -> int:
     return read.api_total
 
 
-def _publish(
-    run: Run,
-    day: DayPlan,
-    planned: PlannedWindow,
-    row: LedgerRow | None,
-    spool: Spool,
-    api_total: int,
-    read_at: datetime,
-) -> WindowResult:
+def _publish(work: _Work, spool: Spool, api_total: int, read_at: datetime) -> WindowResult:
     """Publish what the spool holds; the last statement of the one transaction is the window's certificate.
 
     Cut off at any point, the ledger says ``running``, so the window is read again. The lake is swapped inside the
     transaction, after the database has accepted every row and before it commits: a file may be ahead of the
     warehouse for as long as it takes to commit, never behind.
     """
-    pipeline, window = run.pipeline, planned.window
+    run, pipeline, window, before = work.run, work.pipeline, work.window, work.before
     storage = pipeline.lake.storage
     raw = publish_raw(
         storage, spool.raw, RawFile(window.start, window.end, read_at, spool.raw.content_hash, window.call_date)
     )
     run.tell(Step.RAW_PUBLISHED, window)
-    was_cut_off = row is None or row.completed_at is None or row.completed_at < raw.read_at
+    was_cut_off = before.completed_at is None or before.completed_at < raw.read_at
     now = raw.read_at if was_cut_off else read_at
 
     with ExitStack() as stack:
         connection = stack.enter_context(pipeline.warehouse.transaction())
-        pipeline.ledger.check_claim(connection, day.lock_start, run.run_id)
+        pipeline.ledger.check_claim(connection, work.claim)
         staged = stack.enter_context(StagedWindow(pipeline.warehouse, connection))
         writers = {
             table: stack.enter_context(
@@ -231,7 +246,7 @@ def _publish(
                     window.call_date,
                     window.start,
                     window.end,
-                    whole_day=day.window_count == 1,
+                    whole_day=work.whole_day,
                     folder=spool.folder,
                 )
             )
@@ -256,7 +271,7 @@ def _publish(
 
         certificate = _certificate(pipeline, window, spool, api_total, staged)
         next_reread_at, settled = next_reread(window.end, read_at, pipeline.settings.reread)
-        closed_before = row is not None and row.completed_at is not None and row.completed_at >= window.end
+        closed_before = before.completed_at is not None and before.completed_at >= window.end
         pipeline.ledger.make_due(connection, changes.moved, now)
         pipeline.ledger.complete(
             connection,
@@ -270,7 +285,12 @@ def _publish(
         run.tell(Step.CERTIFIED, window)
     run.tell(Step.COMMITTED, window, api_total, api_total)
     return WindowResult(
-        window, planned.due, Outcome.COMPLETE, certificate=certificate, changes=changes, files_written=files_written
+        window,
+        work.planned.due,
+        Outcome.COMPLETE,
+        certificate=certificate,
+        changes=changes,
+        files_written=files_written,
     )
 
 
