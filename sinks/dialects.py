@@ -1,7 +1,6 @@
 """What the four databases do differently; no other module asks which one it is talking to.
 
-A ``Backend`` knows how its database is reached, how a batch of Arrow rows is loaded in bulk, and what its error
-codes mean.
+How each is reached, how a batch of Arrow rows is loaded in bulk, and what its error codes mean.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib.util import find_spec
@@ -20,185 +18,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import sqlalchemy as sa
 import stamina
 from sqlalchemy.pool import NullPool
+from typing_extensions import override
 
-from transforms.errors import BusyError, CallHistoryError, DataError, StorageError
+from sinks.backend import BUSY, COLLIDED, DENIED, FULL, LOST, MISFIT, READ_ONLY, TOO_LARGE, UNUSABLE, Backend, Failure
+from sinks.bulk import rows_of, tab_separated
+from transforms.errors import BusyError, DataError, StorageError
 
-_CONNECT_TIMEOUT_SECONDS = 10
 _ROWS_PER_STATEMENT = 10_000
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What a database's error means: the class to raise, and how the sentence about the database goes on."""
-
-    kind: type[CallHistoryError]
-    hint: str
-
-
-BUSY = Failure(BusyError, "is busy: another process holds what this one needs; try again later")
-LOST = Failure(BusyError, "closed the connection: it is restarting, or the network failed; try again later")
-COLLIDED = Failure(BusyError, "took the same row from another run at the same moment; try again")
-FULL = Failure(StorageError, "has no space left: free some disk space")
-READ_ONLY = Failure(StorageError, "is read-only: allow this user to write there")
-DENIED = Failure(StorageError, "refuses: grant this user the right to create tables and to write them")
-UNUSABLE = Failure(StorageError, "cannot be read or written: look at the file, its folder and the disk")
-TOO_LARGE = Failure(StorageError, "refuses a row of this size: raise max_allowed_packet")
-MISFIT = Failure(DataError, "refuses a row: a value is missing, doubled, or does not fit its column")
-
-
-def plain_columns(batch: pa.RecordBatch) -> list[pa.Array]:
-    """Return ``batch``'s columns with instants (UTC, microsecond digits) and dates as text, booleans as 0 and 1."""
-
-    def plain(column: pa.Array) -> pa.Array:
-        if pa.types.is_timestamp(column.type):
-            # Six digits, as SQLAlchemy writes them: SQLite compares instants as text.
-            return column.cast(pa.timestamp("us")).cast(pa.string())
-        if pa.types.is_date(column.type):
-            return column.cast(pa.string())
-        if pa.types.is_boolean(column.type):
-            return column.cast(pa.int8())
-        return column
-
-    return [plain(column) for column in batch.columns]
-
-
-def rows_of(batch: pa.RecordBatch) -> list[tuple[Any, ...]]:
-    """Return ``batch`` as tuples for a driver that has no bulk path."""
-    return list(zip(*(column.to_pylist() for column in plain_columns(batch)), strict=True))
-
-
-def tab_separated(batch: pa.RecordBatch) -> memoryview:
-    r"""Return ``batch`` as lines of tab-separated text, ``\N`` for null.
-
-    Backslash, tab, newline and carriage return are escaped as PostgreSQL's COPY (text format) and MySQL's LOAD DATA
-    (``ESCAPED BY '\\'``) both read them; CSV would not do, because PostgreSQL before 18 takes a line that is ``\.``
-    for the end of the data even inside quotes.
-    """
-
-    def escaped(column: pa.Array) -> pa.Array:
-        if not pa.types.is_string(column.type):
-            return column.cast(pa.large_string())
-        text = column.cast(pa.large_string())
-        data = text.buffers()[2]
-        present = memoryview(data).tobytes() if data is not None else b""
-        for character, escape in (("\\", r"\\"), ("\t", r"\t"), ("\n", r"\n"), ("\r", r"\r")):
-            if character.encode() in present:
-                text = pc.replace_substring(text, character, escape)
-        return text
-
-    fields = [escaped(column) for column in plain_columns(batch)]
-    lines = pc.binary_join_element_wise(*fields, "\t", null_handling="replace", null_replacement=r"\N")
-    data = pc.binary_join_element_wise(lines, "", "\n").buffers()[2]
-    return memoryview(data) if data is not None else memoryview(b"")
-
-
-class Backend:
-    """One database, reached by one URL; subclasses say what is special about theirs."""
-
-    is_embedded: ClassVar[bool] = False
-    has_schemas: ClassVar[bool] = False
-    driver: ClassVar[str]
-    extra: ClassVar[str | None] = None
-
-    def __init__(self, url: sa.URL, busy_timeout_seconds: float) -> None:
-        self.url = url
-        self.busy_timeout_seconds = busy_timeout_seconds
-        self.engine = sa.create_engine(url, hide_parameters=True, **self.engine_options())
-        sa.event.listen(self.engine, "connect", lambda connection, _: self.set_up_session(connection))
-
-    @property
-    def label(self) -> str:
-        """How messages name the database: its address, never its user's password or its options."""
-        if self.is_embedded:
-            return f"{self.url.get_backend_name()} database {self.url.database}"
-        host = self.url.host or "localhost"
-        return f"{self.url.get_backend_name()} database {self.url.database} at {host}"
-
-    def engine_options(self) -> dict[str, Any]:
-        """Keyword arguments of ``sqlalchemy.create_engine``."""
-        return {"pool_pre_ping": True, "connect_args": {"connect_timeout": _CONNECT_TIMEOUT_SECONDS}}
-
-    def set_up_session(self, connection: Any) -> None:
-        """Prepare a new driver-level ``connection``: time zone, strictness, time-outs."""
-
-    @contextmanager
-    def connect(self, *, read_only: bool) -> Iterator[sa.Connection]:
-        """Open a connection, outside of any transaction."""
-        with self.engine.connect() as connection:
-            if read_only:
-                connection = connection.execution_options(**self.read_only_options)
-            yield connection
-
-    read_only_options: ClassVar[dict[str, Any]] = {}
-
-    def create_storage(self) -> None:
-        """Create what has to be there before a first connection."""
-
-    @contextmanager
-    def schema_lock(self, connection: sa.Connection) -> Iterator[None]:
-        """Keep other processes from preparing the same tables; ``connection`` is in a transaction."""
-        yield
-
-    def column_names(self, connection: sa.Connection, table: sa.Table) -> set[str]:
-        """Names of the columns that ``table`` has in the database; empty if there is no such table."""
-        inspector = sa.inspect(connection)
-        if not inspector.has_table(table.name, table.schema):
-            return set()
-        return {column["name"] for column in inspector.get_columns(table.name, table.schema)}
-
-    def create_indexes(self, connection: sa.Connection, table: sa.Table) -> None:
-        """Create the indexes of an existing ``table`` that are missing."""
-        for index in table.indexes:
-            index.create(connection, checkfirst=True)
-
-    def adapt(self, connection: sa.Connection, table: sa.Table) -> None:
-        """Give ``table``, before it is created, the options that this server needs."""
-
-    def drop_leftover(self, connection: sa.Connection, table: sa.Table) -> None:
-        """Drop a temporary ``table`` that a rolled-back transaction may have left on this connection."""
-
-    def drop_temporary(self, connection: sa.Connection, table: sa.Table) -> None:
-        """Drop a temporary ``table``."""
-        table.drop(connection, checkfirst=False)
-
-    def load(self, connection: sa.Connection, table: sa.Table, batch: pa.Table) -> None:
-        """Append ``batch``, whose columns are ``table``'s by name, by the fastest way this database has."""
-        raise NotImplementedError
-
-    def loaded(self, connection: sa.Connection, table: sa.Table) -> None:
-        """Tell the database's planner that ``table`` has been filled."""
-
-    def delete_matching(self, table: sa.Table, *conditions: sa.ColumnElement[bool]) -> sa.Delete:
-        """Return a DELETE of ``table``'s rows that meet ``conditions``, which join it to other tables."""
-        return sa.delete(table).where(*conditions)
-
-    def utc_now(self, connection: sa.Connection) -> datetime:
-        """Return the machine's clock: an embedded database has no other."""
-        return datetime.now(UTC)
-
-    def failure(self, error: BaseException) -> Failure | None:
-        """Say what a driver's ``error`` means, by its class or code; ``None`` for what has no other meaning."""
-        raise NotImplementedError
-
-    @property
-    def driver_error(self) -> type[Exception]:
-        """The root of the driver's own exceptions."""
-        dbapi: Any = self.engine.dialect.loaded_dbapi
-        root: type[Exception] = dbapi.Error
-        return root
-
-    def reason(self, error: BaseException) -> str:
-        """Return, on one line and without the password, the driver's words on why it could not connect."""
-        words = " ".join(str(error.args[-1] if error.args else error).split())
-        return words.replace(self.url.password, "***") if self.url.password else words
-
-    def code(self, error: BaseException) -> str:
-        """Return the driver's name for ``error``: its class, and its code where it has one."""
-        return type(error).__name__
 
 
 def _require_file(backend: Backend) -> None:
@@ -226,6 +55,7 @@ class DuckDB(Backend):
         options["connect_args"] |= {"read_only": True}
         self.read_only_engine = sa.create_engine(url, hide_parameters=True, **options)
 
+    @override
     def engine_options(self) -> dict[str, Any]:
         # The URL's own options win, such as ?memory_limit=1GB.
         config = {
@@ -236,6 +66,7 @@ class DuckDB(Backend):
         }
         return {"poolclass": NullPool, "connect_args": {"config": config}}
 
+    @override
     @contextmanager
     def connect(self, *, read_only: bool) -> Iterator[sa.Connection]:
         _require_file(self)
@@ -259,6 +90,7 @@ class DuckDB(Backend):
     def _is_locked(self, error: Exception) -> bool:
         return isinstance(error, sa.exc.DBAPIError) and self.failure(error.orig or error) is BUSY
 
+    @override
     def create_storage(self) -> None:
         """Create the file in storage version 1.0, which the older DuckDBs inside BI tools can open."""
         import duckdb
@@ -269,6 +101,7 @@ class DuckDB(Backend):
             with duckdb.connect(":memory:") as connection:
                 connection.execute(f"ATTACH '{quoted}' AS warehouse (STORAGE_VERSION 'v1.0.0')")
 
+    @override
     def column_names(self, connection: sa.Connection, table: sa.Table) -> set[str]:
         # duckdb-engine's reflection does not work with DuckDB 2.
         found = connection.execute(
@@ -280,12 +113,15 @@ class DuckDB(Backend):
         )
         return set(found.scalars())
 
+    @override
     def create_indexes(self, connection: sa.Connection, table: sa.Table) -> None:
         """Create none: DuckDB skips row groups by their minima and maxima, and an index would only cost memory."""
 
+    @override
     def adapt(self, connection: sa.Connection, table: sa.Table) -> None:
         table.indexes.clear()
 
+    @override
     def load(self, connection: sa.Connection, table: sa.Table, batch: pa.Table) -> None:
         cursor: Any = connection.connection.driver_connection
         names = ", ".join(connection.dialect.identifier_preparer.quote(name) for name in batch.column_names)
@@ -296,6 +132,7 @@ class DuckDB(Backend):
         finally:
             cursor.unregister("callhistory_batch")
 
+    @override
     def failure(self, error: BaseException) -> Failure | None:
         import duckdb
 
@@ -338,13 +175,16 @@ class SQLite(Backend):
         super().__init__(url, busy_timeout_seconds)
         sa.event.listen(self.engine, "begin", self._begin)
 
+    @override
     def engine_options(self) -> dict[str, Any]:
         return {"poolclass": NullPool, "connect_args": {"timeout": self.busy_timeout_seconds}}
 
+    @override
     def set_up_session(self, connection: Any) -> None:
         # The driver would begin transactions by itself, and only at the first write.
         connection.isolation_level = None
 
+    @override
     @contextmanager
     def connect(self, *, read_only: bool) -> Iterator[sa.Connection]:
         _require_file(self)
@@ -356,24 +196,29 @@ class SQLite(Backend):
         # A transaction that starts as a reader may not become a writer while another one writes.
         connection.exec_driver_sql(connection.get_execution_options().get("callhistory_begin", "BEGIN IMMEDIATE"))
 
+    @override
     def create_storage(self) -> None:
         Path(self.url.database or "").absolute().parent.mkdir(parents=True, exist_ok=True)
         with self.engine.connect() as connection:
             driver_connection: Any = connection.connection.driver_connection
             driver_connection.execute("PRAGMA journal_mode = WAL").close()
 
+    @override
     def load(self, connection: sa.Connection, table: sa.Table, batch: pa.Table) -> None:
         statement = str(sa.insert(table).values(dict.fromkeys(batch.column_names, "")).compile(connection))
         for part in batch.to_batches(max_chunksize=_ROWS_PER_STATEMENT):
             connection.exec_driver_sql(statement, rows_of(part))
 
+    @override
     def delete_matching(self, table: sa.Table, *conditions: sa.ColumnElement[bool]) -> sa.Delete:
         # SQLite has no DELETE ... USING.
         return sa.delete(table).where(sa.exists().where(*conditions).correlate(table))
 
+    @override
     def failure(self, error: BaseException) -> Failure | None:
         return self._FAILURES.get(getattr(error, "sqlite_errorcode", -1) & 0xFF)
 
+    @override
     def code(self, error: BaseException) -> str:
         return getattr(error, "sqlite_errorname", type(error).__name__)
 
@@ -403,20 +248,24 @@ class PostgreSQL(Backend):
         "58": UNUSABLE,
     }
 
+    @override
     def set_up_session(self, connection: Any) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SET TIME ZONE 'UTC'")
             cursor.execute(f"SET lock_timeout = {round(self.busy_timeout_seconds * 1000)}")
         connection.commit()
 
+    @override
     @contextmanager
     def schema_lock(self, connection: sa.Connection) -> Iterator[None]:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("callhistory"))))
         yield
 
+    @override
     def drop_temporary(self, connection: sa.Connection, table: sa.Table) -> None:
         connection.exec_driver_sql(f"DROP TABLE pg_temp.{connection.dialect.identifier_preparer.quote(table.name)}")
 
+    @override
     def load(self, connection: sa.Connection, table: sa.Table, batch: pa.Table) -> None:
         quote = connection.dialect.identifier_preparer.quote
         names = ", ".join(quote(name) for name in batch.column_names)
@@ -428,13 +277,16 @@ class PostgreSQL(Backend):
             for part in batch.to_batches(max_chunksize=_ROWS_PER_STATEMENT):
                 copy.write(tab_separated(part))
 
+    @override
     def loaded(self, connection: sa.Connection, table: sa.Table) -> None:
         connection.exec_driver_sql(f"ANALYZE {connection.dialect.identifier_preparer.quote(table.name)}")
 
+    @override
     def utc_now(self, connection: sa.Connection) -> datetime:
         now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
         return now.astimezone(UTC)
 
+    @override
     def failure(self, error: BaseException) -> Failure | None:
         import psycopg
 
@@ -445,6 +297,7 @@ class PostgreSQL(Backend):
         prefixes = (state[:length] for length in range(len(state), 1, -1))
         return next((self._FAILURES[prefix] for prefix in prefixes if prefix in self._FAILURES), None)
 
+    @override
     def code(self, error: BaseException) -> str:
         return f"{type(error).__name__} {getattr(error, 'sqlstate', None) or ''}".rstrip()
 
@@ -473,17 +326,20 @@ class MySQL(Backend):
         super().__init__(url, busy_timeout_seconds)
         self.has_local_infile = True
 
+    @override
     def engine_options(self) -> dict[str, Any]:
         options = super().engine_options()
         options["connect_args"] |= {"charset": "utf8mb4", "local_infile": True}
         # Gap locks would make windows that share no row wait for each other, or deadlock.
         return options | {"isolation_level": "READ COMMITTED"}
 
+    @override
     def set_up_session(self, connection: Any) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SET SESSION sql_mode = 'TRADITIONAL', time_zone = '+00:00'")
             cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {max(1, round(self.busy_timeout_seconds))}")
 
+    @override
     @contextmanager
     def schema_lock(self, connection: sa.Connection) -> Iterator[None]:
         name = sa.func.concat("callhistory.", sa.func.database())
@@ -495,6 +351,7 @@ class MySQL(Backend):
         finally:
             connection.execute(sa.select(sa.func.release_lock(name)))
 
+    @override
     def adapt(self, connection: sa.Connection, table: sa.Table) -> None:
         """Compare text by its bytes, trailing spaces included, as the other databases do."""
         dialect: Any = connection.dialect
@@ -506,14 +363,17 @@ class MySQL(Backend):
             }
         )
 
+    @override
     def drop_leftover(self, connection: sa.Connection, table: sa.Table) -> None:
         self.drop_temporary(connection, table)
 
+    @override
     def drop_temporary(self, connection: sa.Connection, table: sa.Table) -> None:
         # Without the word TEMPORARY, the statement would commit.
         name = connection.dialect.identifier_preparer.quote(table.name)
         connection.exec_driver_sql(f"DROP TEMPORARY TABLE IF EXISTS {name}")
 
+    @override
     def load(self, connection: sa.Connection, table: sa.Table, batch: pa.Table) -> None:
         for part in batch.to_batches(max_chunksize=_ROWS_PER_STATEMENT):
             if not (self.has_local_infile and self._load_local_infile(connection, table, part)):
@@ -552,6 +412,7 @@ class MySQL(Backend):
             rows_of(part),
         )
 
+    @override
     def utc_now(self, connection: sa.Connection) -> datetime:
         now: datetime = connection.execute(sa.select(sa.func.utc_timestamp(sa.literal_column("6")))).scalar_one()
         return now.replace(tzinfo=UTC)
@@ -560,6 +421,7 @@ class MySQL(Backend):
     def _number(error: BaseException | None) -> int:
         return error.args[0] if error is not None and error.args and isinstance(error.args[0], int) else -1
 
+    @override
     def failure(self, error: BaseException) -> Failure | None:
         import pymysql
 
@@ -567,6 +429,7 @@ class MySQL(Backend):
             return LOST
         return self._FAILURES.get(self._number(error))
 
+    @override
     def code(self, error: BaseException) -> str:
         return f"{type(error).__name__} {self._number(error)}"
 
@@ -581,7 +444,7 @@ _BACKENDS: Mapping[str, type[Backend]] = {
 
 
 def backend_for(url: str, busy_timeout_seconds: float) -> Backend:
-    """Return the backend of a SQLAlchemy URL; raises ``StorageError`` if it is unknown or its driver is not installed."""
+    """Return the backend of a SQLAlchemy URL; raises ``StorageError`` if it or its driver is not there."""
     try:
         parsed = sa.make_url(url)
     except sa.exc.ArgumentError:

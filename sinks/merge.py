@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
+from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -153,19 +154,18 @@ class StagedWindow:
             except sa.exc.IntegrityError as error:
                 raise DataError(f"a row of table {table.name} was staged twice, or lacks a value") from error
 
-    def known(self, call_ids: pa.Array | pa.ChunkedArray) -> pa.Table:
-        """Return ``KNOWN_COLUMNS`` of those of ``call_ids`` (one batch of them) that the warehouse has, deleted or not."""
+    def known(self, call_ids: pa.Array[Any] | pa.ChunkedArray[Any]) -> pa.Table:
+        """Return ``KNOWN_COLUMNS`` of those of ``call_ids`` (one batch) that the warehouse has, deleted or not."""
         calls = self._warehouse.tables[CALLS.name]
         schema = pa.schema([CALLS.arrow_schema.field(name) for name in KNOWN_COLUMNS])
         ids = call_ids.to_pylist()
-        rows: list[sa.Row[tuple[object, ...]]] = []
+        rows: list[sa.Row[Any]] = []
         for first in range(0, len(ids), _IDS_PER_STATEMENT):
             query = sa.select(*(calls.c[name] for name in KNOWN_COLUMNS)).where(
                 calls.c.call_id.in_(ids[first : first + _IDS_PER_STATEMENT])
             )
             rows.extend(self._connection.execute(query))
-        columns = zip(*rows, strict=True) if rows else ((),) * len(schema)
-        return pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema)
+        return pa.Table.from_pylist([dict(row._mapping) for row in rows], schema)
 
     def counts(self, window_start: datetime, window_end: datetime) -> WindowCounts:
         """Return what the warehouse holds of the window; after ``replace``, what it is about to hold."""

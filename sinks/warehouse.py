@@ -11,7 +11,8 @@ import sqlalchemy as sa
 import stamina
 from sqlalchemy.schema import CreateColumn, CreateSchema, SetColumnComment
 
-from sinks.dialects import BUSY, LOST, Backend, backend_for
+from sinks.backend import BUSY, LOST, Backend
+from sinks.dialects import backend_for
 from transforms.errors import BusyError, CallHistoryError, StorageError
 from transforms.schema import TABLES
 

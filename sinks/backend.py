@@ -1,0 +1,140 @@
+"""What the warehouse asks of a database, and what most databases answer; ``dialects`` says where they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from transforms.errors import BusyError, CallHistoryError, DataError, StorageError
+
+_CONNECT_TIMEOUT_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a database's error means: the class to raise, and how the sentence about the database goes on."""
+
+    kind: type[CallHistoryError]
+    hint: str
+
+
+BUSY = Failure(BusyError, "is busy: another process holds what this one needs; try again later")
+LOST = Failure(BusyError, "closed the connection: it is restarting, or the network failed; try again later")
+COLLIDED = Failure(BusyError, "took the same row from another run at the same moment; try again")
+FULL = Failure(StorageError, "has no space left: free some disk space")
+READ_ONLY = Failure(StorageError, "is read-only: allow this user to write there")
+DENIED = Failure(StorageError, "refuses: grant this user the right to create tables and to write them")
+UNUSABLE = Failure(StorageError, "cannot be read or written: look at the file, its folder and the disk")
+TOO_LARGE = Failure(StorageError, "refuses a row of this size: raise max_allowed_packet")
+MISFIT = Failure(DataError, "refuses a row: a value is missing, doubled, or does not fit its column")
+
+
+class Backend:
+    """One database, reached by one URL; subclasses say what is special about theirs."""
+
+    is_embedded: ClassVar[bool] = False
+    has_schemas: ClassVar[bool] = False
+    driver: ClassVar[str]
+    extra: ClassVar[str | None] = None
+
+    def __init__(self, url: sa.URL, busy_timeout_seconds: float) -> None:
+        self.url = url
+        self.busy_timeout_seconds = busy_timeout_seconds
+        self.engine = sa.create_engine(url, hide_parameters=True, **self.engine_options())
+        sa.event.listen(self.engine, "connect", lambda connection, _: self.set_up_session(connection))
+
+    @property
+    def label(self) -> str:
+        """How messages name the database: its address, never its user's password or its options."""
+        if self.is_embedded:
+            return f"{self.url.get_backend_name()} database {self.url.database}"
+        host = self.url.host or "localhost"
+        return f"{self.url.get_backend_name()} database {self.url.database} at {host}"
+
+    def engine_options(self) -> dict[str, Any]:
+        """Keyword arguments of ``sqlalchemy.create_engine``."""
+        return {"pool_pre_ping": True, "connect_args": {"connect_timeout": _CONNECT_TIMEOUT_SECONDS}}
+
+    def set_up_session(self, connection: Any) -> None:
+        """Prepare a new driver-level ``connection``: time zone, strictness, time-outs."""
+
+    @contextmanager
+    def connect(self, *, read_only: bool) -> Iterator[sa.Connection]:
+        """Open a connection, outside of any transaction."""
+        with self.engine.connect() as connection:
+            if read_only:
+                connection = connection.execution_options(**self.read_only_options)
+            yield connection
+
+    read_only_options: ClassVar[dict[str, Any]] = {}
+
+    def create_storage(self) -> None:
+        """Create what has to be there before a first connection."""
+
+    @contextmanager
+    def schema_lock(self, connection: sa.Connection) -> Iterator[None]:
+        """Keep other processes from preparing the same tables; ``connection`` is in a transaction."""
+        yield
+
+    def column_names(self, connection: sa.Connection, table: sa.Table) -> set[str]:
+        """Names of the columns that ``table`` has in the database; empty if there is no such table."""
+        inspector = sa.inspect(connection)
+        if not inspector.has_table(table.name, table.schema):
+            return set()
+        return {column["name"] for column in inspector.get_columns(table.name, table.schema)}
+
+    def create_indexes(self, connection: sa.Connection, table: sa.Table) -> None:
+        """Create the indexes of an existing ``table`` that are missing."""
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)
+
+    def adapt(self, connection: sa.Connection, table: sa.Table) -> None:
+        """Give ``table``, before it is created, the options that this server needs."""
+
+    def drop_leftover(self, connection: sa.Connection, table: sa.Table) -> None:
+        """Drop a temporary ``table`` that a rolled-back transaction may have left on this connection."""
+
+    def drop_temporary(self, connection: sa.Connection, table: sa.Table) -> None:
+        """Drop a temporary ``table``."""
+        table.drop(connection, checkfirst=False)
+
+    def load(self, connection: sa.Connection, table: sa.Table, batch: pa.Table) -> None:
+        """Append ``batch``, whose columns are ``table``'s by name, by the fastest way this database has."""
+        raise NotImplementedError
+
+    def loaded(self, connection: sa.Connection, table: sa.Table) -> None:
+        """Tell the database's planner that ``table`` has been filled."""
+
+    def delete_matching(self, table: sa.Table, *conditions: sa.ColumnElement[bool]) -> sa.Delete:
+        """Return a DELETE of ``table``'s rows that meet ``conditions``, which join it to other tables."""
+        return sa.delete(table).where(*conditions)
+
+    def utc_now(self, connection: sa.Connection) -> datetime:
+        """Return the machine's clock: an embedded database has no other."""
+        return datetime.now(UTC)
+
+    def failure(self, error: BaseException) -> Failure | None:
+        """Say what a driver's ``error`` means, by its class or code; ``None`` for what has no other meaning."""
+        raise NotImplementedError
+
+    @property
+    def driver_error(self) -> type[Exception]:
+        """The root of the driver's own exceptions."""
+        dbapi: Any = self.engine.dialect.loaded_dbapi
+        root: type[Exception] = dbapi.Error
+        return root
+
+    def reason(self, error: BaseException) -> str:
+        """Return, on one line and without the password, the driver's words on why it could not connect."""
+        words = " ".join(str(error.args[-1] if error.args else error).split())
+        return words.replace(self.url.password, "***") if self.url.password else words
+
+    def code(self, error: BaseException) -> str:
+        """Return the driver's name for ``error``: its class, and its code where it has one."""
+        return type(error).__name__

@@ -1,0 +1,61 @@
+"""Arrow batches in the forms that databases without an Arrow path load fast."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    _Column = pa.Array[Any]
+
+_TAB, _NEWLINE, _NOTHING = (pa.scalar(text, pa.large_string()) for text in ("\t", "\n", ""))
+
+
+def plain_columns(batch: pa.RecordBatch) -> list[_Column]:
+    """Return ``batch``'s columns with instants (UTC, microsecond digits) and dates as text, booleans as 0 and 1."""
+
+    def plain(column: _Column) -> _Column:
+        if pa.types.is_timestamp(column.type):
+            # Six digits, as SQLAlchemy writes them: SQLite compares instants as text.
+            return column.cast(pa.timestamp("us")).cast(pa.string())
+        if pa.types.is_date(column.type):
+            return column.cast(pa.string())
+        if pa.types.is_boolean(column.type):
+            return column.cast(pa.int8())
+        return column
+
+    return [plain(column) for column in batch.columns]
+
+
+def rows_of(batch: pa.RecordBatch) -> list[tuple[Any, ...]]:
+    """Return ``batch`` as tuples for a driver that has no bulk path."""
+    return list(zip(*(column.to_pylist() for column in plain_columns(batch)), strict=True))
+
+
+def tab_separated(batch: pa.RecordBatch) -> memoryview:
+    r"""Return ``batch`` as lines of tab-separated text, ``\N`` for null.
+
+    Backslash, tab, newline and carriage return are escaped as PostgreSQL's COPY (text format) and MySQL's LOAD DATA
+    (``ESCAPED BY '\\'``) both read them; CSV would not do, because PostgreSQL before 18 takes a line that is ``\.``
+    for the end of the data even inside quotes.
+    """
+
+    def escaped(column: _Column) -> _Column:
+        if not pa.types.is_string(column.type):
+            return column.cast(pa.large_string())
+        text = column.cast(pa.large_string())
+        data = text.buffers()[2]
+        present = memoryview(data).tobytes() if data is not None else b""
+        for character, escape in (("\\", r"\\"), ("\t", r"\t"), ("\n", r"\n"), ("\r", r"\r")):
+            if character.encode() in present:
+                text = pc.replace_substring(text, character, escape)
+        return text
+
+    # Typed loosely: the stubs know neither mixed arguments nor 64-bit strings here.
+    join: Any = pc.binary_join_element_wise
+    fields = [escaped(column) for column in plain_columns(batch)]
+    lines = join(*fields, _TAB, null_handling="replace", null_replacement=r"\N")
+    data = join(lines, _NOTHING, _NEWLINE).buffers()[2]
+    return memoryview(data) if data is not None else memoryview(b"")
