@@ -111,7 +111,7 @@ class Run:
             raise Stopped
 
 
-def export_day(run: Run, day: DayPlan, planned_at: datetime) -> list[WindowResult]:
+def export_day(run: Run, day: DayPlan) -> list[WindowResult]:
     """Claim a local day and export its due windows in order.
 
     A day that another run has claimed is left to it. A window that fails is noted in the ledger with its reason and
@@ -119,16 +119,18 @@ def export_day(run: Run, day: DayPlan, planned_at: datetime) -> list[WindowResul
     """
     ledger = run.pipeline.ledger
     claim = ClaimedDay(day.call_date, day.lock_start, day.lock_end, run.run_id)
-    spans = [(planned.window.start, planned.window.end) for planned in day.windows]
-    before = ledger.claim_day(claim, spans, lease=LEASE, planned_at=planned_at)
+    before = ledger.claim_day(claim, day.windows, LEASE)
     if before is None:
         return [WindowResult(p.window, p.due, Outcome.CLAIMED_ELSEWHERE) for p in day.windows]
     results: list[WindowResult] = []
     try:
         run.tell(Step.CLAIMED, day.windows[0].window)
         for planned in day.windows:
-            work = _Work(run, claim, planned, before[planned.window.start], whole_day=day.window_count == 1)
-            results.append(_export_window(work, planned_at))
+            row = before.get(planned.start)
+            if row is None:
+                results.append(WindowResult(planned.window, planned.due, Outcome.DONE_ELSEWHERE))
+            else:
+                results.append(_export_window(_Work(run, claim, planned, row, whole_day=day.window_count == 1)))
     finally:
         ledger.release_day(claim)
     return results
@@ -153,10 +155,8 @@ class _Work:
         return self.planned.window
 
 
-def _export_window(work: _Work, planned_at: datetime) -> WindowResult:
+def _export_window(work: _Work) -> WindowResult:
     window, due = work.window, work.planned.due
-    if work.before.is_complete_since(planned_at):
-        return WindowResult(window, due, Outcome.DONE_ELSEWHERE)
     try:
         work.run.tell(Step.BEGUN, window)
         for attempt in stamina.retry_context(
@@ -172,7 +172,8 @@ def _export_window(work: _Work, planned_at: datetime) -> WindowResult:
         message = f"window {window.label}: {error}"
         work.pipeline.ledger.fail(window.start, message)
         work.run.tell(Step.FAILED, window)
-        return WindowResult(window, due, Outcome.FAILED, error=message)
+        later = isinstance(error, RetryableError)
+        return WindowResult(window, due, Outcome.FAILED, error=message, may_succeed_later=later)
     raise AssertionError("the last attempt returns or raises")
 
 

@@ -24,11 +24,22 @@ class Due(StrEnum):
 
 @dataclass(frozen=True)
 class PlannedWindow:
-    """A window that is due, why, and how many calls it held when it was last read (null: never)."""
+    """A window that is due, why, and what the ledger knew of it: its calls, and when it was last complete."""
 
     window: Window
     due: Due
     known_calls: int | None
+    completed_at: datetime | None
+
+    @property
+    def start(self) -> datetime:
+        """First instant of the window."""
+        return self.window.start
+
+    @property
+    def end(self) -> datetime:
+        """First instant after the window."""
+        return self.window.end
 
 
 @dataclass(frozen=True)
@@ -98,7 +109,7 @@ def plan(
         day_rows = known.get(day, {})
         windows = _windows_of(day, day_rows, timezone, window_length)
         due = tuple(
-            PlannedWindow(window, reason, row.api_total if row else None)
+            PlannedWindow(window, reason, row.api_total if row else None, row.completed_at if row else None)
             for window in windows
             for row in [day_rows.get(window.start)]
             if (reason := why_due(row, window, now, force=force)) is not None

@@ -23,7 +23,6 @@ class RunSummary:
     """What a run did, window by window, and what it took."""
 
     run_id: str
-    planned_at: datetime
     results: Sequence[WindowResult]
     requests: int
 
@@ -147,7 +146,6 @@ def quota(plans: Iterable[DayPlan], stores: Stores, page_rows: int | None) -> Qu
 def run_plans(
     pipeline: Pipeline,
     plans: Sequence[DayPlan],
-    planned_at: datetime,
     *,
     on_event: OnEvent | None = None,
     run_id: str | None = None,
@@ -160,7 +158,7 @@ def run_plans(
     run = new_run(pipeline, on_event=on_event, run_id=run_id)
     requests_before = requests_sent(pipeline)
     with ThreadPoolExecutor(pipeline.settings.concurrency, thread_name_prefix="day") as pool:
-        futures = [pool.submit(export_day, run, day, planned_at) for day in plans]
+        futures = [pool.submit(export_day, run, day) for day in plans]
         try:
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
             results = [result for future in futures if future in done for result in future.result()]
@@ -168,7 +166,7 @@ def run_plans(
             run.stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    return RunSummary(run.run_id, planned_at, results, requests_sent(pipeline) - requests_before)
+    return RunSummary(run.run_id, results, requests_sent(pipeline) - requests_before)
 
 
 def new_run(pipeline: Pipeline, *, on_event: OnEvent | None = None, run_id: str | None = None) -> Run:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 
@@ -49,6 +49,32 @@ class LedgerRow:
     settled: bool
     run_id: str | None
     error: str | None
+
+
+class DueWindow(Protocol):
+    """A window to begin; ``completed_at`` is when it was last complete, as the one who plans saw it."""
+
+    @property
+    def start(self) -> datetime:
+        """First instant of the window."""
+
+    @property
+    def end(self) -> datetime:
+        """First instant after the window."""
+
+    @property
+    def completed_at(self) -> datetime | None:
+        """When it was last complete; null for never."""
+
+
+@dataclass(frozen=True)
+class ClaimedDay:
+    """A local day and who claims it; ``lock_start`` and ``lock_end`` are the day's first window."""
+
+    call_date: date
+    lock_start: datetime
+    lock_end: datetime
+    claimed_by: str
 
 
 @dataclass(frozen=True)
@@ -99,9 +125,13 @@ class Ledger:
             return [_row(mapping) for mapping in connection.execute(query).mappings()]
 
     def claim_day(
-        self, call_date: date, lock_start: datetime, lock_end: datetime, claimed_by: str, lease: timedelta
-    ) -> bool:
-        """Take the lease on a local day, or renew it; return false when another run holds it.
+        self, day: ClaimedDay, windows: Sequence[DueWindow], lease: timedelta
+    ) -> dict[datetime, LedgerRow] | None:
+        """Take the lease on a local day and note that work on its ``windows`` has begun.
+
+        Returns the rows of the begun windows as they were before, by their start; null when another run holds the
+        day. A window that another run has completed meanwhile is not begun. Whatever is cut off from here on, the
+        begun windows are due again.
 
         The lease lies in the row of the day's first window, so that one conditional UPDATE decides between any number
         of processes. The database's clock measures it where there is one: machines' clocks differ.
@@ -110,53 +140,57 @@ class Ledger:
         try:
             with self._warehouse.transaction() as connection:
                 now = self._warehouse.utc_now(connection)
-                self._ensure_row(connection, call_date, lock_start, lock_end)
+                self._ensure_row(connection, day.call_date, day.lock_start, day.lock_end)
+                if not self._take(connection, day, lease, now):
+                    return None
+                before = {}
+                for window in windows:
+                    self._ensure_row(connection, day.call_date, window.start, window.end)
+                    query = sa.select(t).where(t.c.window_start == window.start)
+                    row = _row(connection.execute(query).mappings().one())
+                    if row.status is not WindowStatus.COMPLETE or row.completed_at == window.completed_at:
+                        before[window.start] = row
                 connection.execute(
                     sa.update(t)
-                    .where(
-                        t.c.window_start == lock_start,
-                        sa.or_(t.c.claimed_by.is_(None), t.c.claimed_by == claimed_by, t.c.claim_expires_at <= now),
+                    .where(t.c.window_start.in_(list(before)))
+                    .values(
+                        status=WindowStatus.RUNNING,
+                        attempts=t.c.attempts + 1,
+                        started_at=now,
+                        run_id=day.claimed_by,
+                        error=None,
                     )
-                    .values(claimed_by=claimed_by, claim_expires_at=now + lease)
                 )
-                return self._holder(connection, lock_start) == claimed_by
+                return before
         except sa.exc.IntegrityError:
             # Two runs made the day's first row at the same instant; the other one was first.
-            return False
+            return None
 
-    def release_day(self, lock_start: datetime, claimed_by: str) -> None:
-        """Give the lease back, if it is still ours."""
-        t = self._table
+    def renew_claim(self, day: ClaimedDay, lease: timedelta) -> bool:
+        """Have the lease last for another ``lease``; return false when another run has taken the day over."""
         with self._warehouse.transaction() as connection:
-            connection.execute(
-                sa.update(t)
-                .where(t.c.window_start == lock_start, t.c.claimed_by == claimed_by)
-                .values(claimed_by=None, claim_expires_at=None)
-            )
+            return self._take(connection, day, lease, self._warehouse.utc_now(connection))
 
-    def check_claim(self, connection: sa.Connection, lock_start: datetime, claimed_by: str) -> None:
+    def release_day(self, day: ClaimedDay) -> None:
+        """Give the lease back, if it is still ours."""
+        with self._warehouse.transaction() as connection:
+            self.release(connection, day)
+
+    def release(self, connection: sa.Connection, day: ClaimedDay) -> None:
+        """Give the lease back, if it is still ours, as a part of the caller's transaction."""
+        t = self._table
+        connection.execute(
+            sa.update(t)
+            .where(t.c.window_start == day.lock_start, t.c.claimed_by == day.claimed_by)
+            .values(claimed_by=None, claim_expires_at=None)
+        )
+
+    def check_claim(self, connection: sa.Connection, day: ClaimedDay) -> None:
         """Hold the day's row to the end of the transaction; raise ``ClaimLostError`` when it is not ours any more."""
         t = self._table
-        connection.execute(sa.update(t).where(t.c.window_start == lock_start).values(claimed_by=t.c.claimed_by))
-        if self._holder(connection, lock_start) != claimed_by:
+        connection.execute(sa.update(t).where(t.c.window_start == day.lock_start).values(claimed_by=t.c.claimed_by))
+        if self._holder(connection, day) != day.claimed_by:
             raise ClaimLostError("another run has taken this day over; it will finish the work")
-
-    def begin(self, window_start: datetime, window_end: datetime, call_date: date, run_id: str) -> None:
-        """Note that work on a window has begun: should it be cut off, the window is due again."""
-        t = self._table
-        with self._warehouse.transaction() as connection:
-            self._ensure_row(connection, call_date, window_start, window_end)
-            connection.execute(
-                sa.update(t)
-                .where(t.c.window_start == window_start)
-                .values(
-                    status=WindowStatus.RUNNING,
-                    attempts=t.c.attempts + 1,
-                    started_at=self._warehouse.utc_now(connection),
-                    run_id=run_id,
-                    error=None,
-                )
-            )
 
     def complete(
         self,
@@ -211,9 +245,21 @@ class Ledger:
                 .values(next_reread_at=now, settled=False)
             )
 
-    def _holder(self, connection: sa.Connection, lock_start: datetime) -> str | None:
+    def _take(self, connection: sa.Connection, day: ClaimedDay, lease: timedelta, now: datetime) -> bool:
         t = self._table
-        return connection.scalar(sa.select(t.c.claimed_by).where(t.c.window_start == lock_start))
+        connection.execute(
+            sa.update(t)
+            .where(
+                t.c.window_start == day.lock_start,
+                sa.or_(t.c.claimed_by.is_(None), t.c.claimed_by == day.claimed_by, t.c.claim_expires_at <= now),
+            )
+            .values(claimed_by=day.claimed_by, claim_expires_at=now + lease)
+        )
+        return self._holder(connection, day) == day.claimed_by
+
+    def _holder(self, connection: sa.Connection, day: ClaimedDay) -> str | None:
+        t = self._table
+        return connection.scalar(sa.select(t.c.claimed_by).where(t.c.window_start == day.lock_start))
 
     def _ensure_row(
         self, connection: sa.Connection, call_date: date, window_start: datetime, window_end: datetime

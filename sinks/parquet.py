@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sinks.certificate import MultisetHash
+from sinks.certificate import content_hash
 from sinks.storage import Storage
 from transforms.schema import CALLS, Table
 
@@ -42,14 +43,18 @@ class Lake:
 
     def window_counts(self, call_date: date, start: datetime, end: datetime) -> tuple[int, str]:
         """Return how many calls of ``[start, end)`` the lake has, and their content hash, read from the file."""
-        rows, total = 0, MultisetHash()
-        with self.read(CALLS, call_date) as file:
+        rows = 0
+
+        def row_hashes(file: pq.ParquetFile | None) -> Iterator[str]:
+            nonlocal rows
             for batch in _batches(file, ["started_at", "row_hash"]):
-                inside = batch.filter(_is_inside(batch, start, end))
-                rows += inside.num_rows
-                for row_hash in inside["row_hash"].to_pylist():
-                    total.add(int(row_hash, 16))
-        return rows, total.hexdigest()
+                inside: list[Any] = batch.filter(_is_inside(batch, start, end))["row_hash"].to_pylist()
+                rows += len(inside)
+                yield from inside
+
+        with self.read(CALLS, call_date) as file:
+            digest = content_hash(row_hashes(file))
+        return rows, digest
 
 
 class LakeWriter:
@@ -141,10 +146,10 @@ def _batches(file: pq.ParquetFile | None, columns: list[str] | None) -> Iterator
         yield pa.Table.from_batches([batch])
 
 
-def _is_inside(rows: pa.Table, start: datetime, end: datetime) -> pa.ChunkedArray:
+def _is_inside(rows: pa.Table, start: datetime, end: datetime) -> Any:
     started_at = rows["started_at"]
     return pc.and_(pc.greater_equal(started_at, _scalar(start)), pc.less(started_at, _scalar(end)))
 
 
-def _scalar(instant: datetime) -> pa.Scalar:
+def _scalar(instant: datetime) -> Any:
     return pa.scalar(instant, pa.timestamp("ms", tz="UTC"))

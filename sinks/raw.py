@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from io import IOBase
 from pathlib import Path, PurePosixPath
 from typing import cast
 
@@ -117,7 +118,7 @@ def read_raw(storage: Storage, file: RawFile, batch_rows: int) -> Iterator[list[
 
     Raises ``OSError`` or ``ValueError`` when the file is truncated or is not what was written.
     """
-    with storage.open(file.name) as stream, pa.CompressedInputStream(pa.PythonFile(stream, "r"), "zstd") as lines:
+    with storage.open(file.name) as stream, pa.CompressedInputStream(cast(IOBase, stream), "zstd") as lines:
         batch: list[JsonValue] = []
         for line in _lines(lines):
             batch.append(cast(JsonValue, json.loads(line)))
