@@ -37,8 +37,8 @@ def row_hashes(
 
     Row ``i`` has the participants from ``offsets[i]`` up to ``offsets[i + 1]``.
     """
-    per_participant: Any = joined_text(participants)
-    per_call: Any = pc.binary_join(pa.ListArray.from_arrays(offsets, per_participant), _SEPARATOR)
+    of_calls: pa.ListArray[Any] = pa.ListArray.from_arrays(offsets, joined_text(participants))  # type: ignore[call-overload]
+    per_call: Any = pc.binary_join(of_calls, _SEPARATOR)
     content: list[Any] = joined_text([*columns, per_call]).to_pylist()
     return pa.array([digest(row.encode()) for row in content], pa.string())
 

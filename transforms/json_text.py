@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
 from typing import TypeAlias
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
@@ -32,18 +33,32 @@ def canonical_json(value: JsonValue) -> str:
 def _encode(encoder: json.JSONEncoder, value: JsonValue) -> str:
     try:
         text = encoder.encode(value)
-    except ValueError:
-        text = encoder.encode(_with_finite_numbers(value))
+    except (ValueError, RecursionError):  # A number that is not finite, or nested deeper than Python's own stack.
+        text = "".join(_fragments(encoder, value))
     if text.isascii():
         return text
     return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def _with_finite_numbers(value: JsonValue) -> JsonValue:
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, list):
-        return [_with_finite_numbers(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _with_finite_numbers(item) for key, item in value.items()}
-    return value
+class _Punctuation(str):
+    __slots__ = ()
+
+
+def _fragments(encoder: json.JSONEncoder, value: JsonValue) -> Iterator[str]:
+    """Yield what ``encoder`` would, of any depth: parsers read deeper than ``JSONEncoder`` writes."""
+    pending = [value]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, _Punctuation):
+            yield value
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield '"NaN"' if math.isnan(value) else '"Infinity"' if value > 0 else '"-Infinity"'
+        elif isinstance(value, list):
+            parts = [part for item in value for part in (_Punctuation(","), item)][1:]
+            pending += reversed([_Punctuation("["), *parts, _Punctuation("]")])
+        elif isinstance(value, dict):
+            keys = sorted(value) if encoder.sort_keys else value
+            parts = [part for key in keys for part in (_Punctuation(","), key, _Punctuation(":"), value[key])][1:]
+            pending += reversed([_Punctuation("{"), *parts, _Punctuation("}")])
+        else:
+            yield encoder.encode(value)

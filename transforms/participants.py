@@ -98,7 +98,8 @@ def _columns(entries: list[JsonValue], own_agent: pa.Array[Any], region: str) ->
     participant = pa.array([_name(entry) for entry in entries], pa.string())
     number_e164 = parse_numbers(participant, region).e164
     says_agent: Any = pa.array([isinstance(entry, dict) and _says_agent(entry) for entry in entries], pa.bool_())
-    is_agent: Any = pc.or_(says_agent, pc.fill_null(pc.equal(participant, own_agent), pa.scalar(False)))
+    is_own_agent: Any = pc.equal(participant, own_agent)
+    is_agent: Any = pc.or_(says_agent, is_own_agent.fill_null(False))
     known = pc.if_else(participant.is_valid(), pa.scalar(ParticipantKind.USER), pa.scalar(ParticipantKind.UNKNOWN))
     kind = pc.if_else(number_e164.is_valid(), pa.scalar(ParticipantKind.PHONE), known)
     kind = pc.if_else(is_agent, pa.scalar(ParticipantKind.AGENT), kind)
@@ -118,11 +119,13 @@ def _items(value: JsonValue) -> list[JsonValue] | None:
 
 
 def _items_of_text(value: str) -> list[JsonValue]:
-    if value.lstrip().startswith(("[", "{")):
+    if value.lstrip().startswith(("[", "{", "null")):
         try:
-            decoded = json.loads(value)
+            decoded: JsonValue = json.loads(value)
         except (ValueError, RecursionError):
-            decoded = None  # Not JSON after all: a name may begin with a bracket.
+            decoded = value  # Not JSON after all: a name may begin with a bracket.
+        if decoded is None:
+            return []
         if isinstance(decoded, (list, dict)):
             return decoded if isinstance(decoded, list) else [decoded]
     names: list[JsonValue] = list(value.split(";"))

@@ -1,0 +1,436 @@
+"""Rows to tables: the rules, the published samples, and anything that JSON can hold."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections import Counter
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.rows import FIELDS, JSON_VALUES, ODD_CALLS, ROWS, START_MS, call, extra_of, normalised, records
+from transforms.calls import KNOWN_FIELDS, Normalised
+from transforms.fields import instant_ms
+from transforms.json_text import canonical_json, exact_json
+from transforms.rejects import RejectReason
+from transforms.schema import CALL_ID_MAX_LENGTH, CALL_PARTICIPANTS, CALLS, REJECTED_ROWS
+
+GOLDEN = Path(__file__).parent / "golden"
+TABLES = {"calls": CALLS, "participants": CALL_PARTICIPANTS, "rejects": REJECTED_ROWS}
+
+
+def as_json(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, (date, datetime)) else value
+
+
+def frames(result: Normalised) -> dict[str, pd.DataFrame]:
+    return {name: getattr(result, name) for name in TABLES}
+
+
+@pytest.mark.parametrize("name", ["version_1", "version_2", "odd"])
+def test_golden_rows(name: str) -> None:
+    rows = json.loads((GOLDEN / f"{name}.rows.json").read_text())
+    expected = json.loads((GOLDEN / f"{name}.expected.json").read_text())
+    result = (
+        normalised(rows, window_start=datetime(2021, 7, 18, 17, tzinfo=UTC))
+        if name == "version_1"
+        else normalised(rows)
+    )
+    for table, frame in frames(result).items():
+        found = [{column: as_json(value) for column, value in record.items()} for record in records(frame)]
+        assert found == expected[table]
+
+
+@given(ROWS)
+@settings(max_examples=150, deadline=None)
+def test_any_json_gives_tables_of_the_declared_schema(rows: list[Any]) -> None:
+    result = normalised(rows)
+    assert len(result.calls) + len(result.rejects) == len(rows)
+    assert list(result.calls.columns) == [*CALLS.source_columns, "row_hash"]
+    assert list(result.participants.columns) == list(CALL_PARTICIPANTS.column_names)
+    assert set(REJECTED_ROWS.column_names) - set(result.rejects.columns) == {"first_seen_at"}
+    for name, frame in frames(result).items():
+        schema = pa.schema([TABLES[name].arrow_schema.field(column) for column in frame.columns])
+        assert dict(frame.dtypes) == {column: TABLES[name][column].type.pandas for column in frame.columns}
+        table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
+        table.validate(full=True)
+        for field in schema:
+            assert field.nullable or table[field.name].null_count == 0
+        for record in records(frame):
+            for value in record.values():
+                if isinstance(value, str):
+                    assert value != ""
+                    assert "\0" not in value
+                    value.encode()
+    assert result.calls["participant_count"].sum() == len(result.participants)
+
+
+@given(ODD_CALLS)
+@settings(max_examples=300, deadline=None)
+def test_whatever_was_served_is_in_a_column_or_in_extra(row: Any) -> None:
+    for record in records(normalised([row]).calls):
+        extra = extra_of(record)
+        columns: dict[str, list[str]] = {}
+        for column in CALLS.columns:
+            if column.name in record and column.source.isidentifier():
+                columns.setdefault(column.source, []).append(column.name)
+        columns["answer_time"] = columns["first_answer_time"] = ["answered_at", "answer_seconds"]
+        columns["enqueue_time"] = ["enqueued_at", "queue_seconds"]
+        columns |= {"answer_duration": ["answer_seconds"], "queue_duration": ["queue_seconds"]}
+        for field, value in row.items():
+            if field in extra:
+                assert extra[field] == value
+                assert type(extra[field]) is type(value)
+            elif value is None or (isinstance(value, str) and not value.strip()):
+                continue
+            elif field == "object_type":
+                assert value == "call"
+            elif field == "participants":
+                assert isinstance(value, (str, list, dict))
+            else:
+                assert any(says_the_same(value, record[column]) for column in columns[field]), field
+
+
+def says_the_same(served: Any, stored: Any) -> bool:
+    """Whether a column's value tells what was served, by a reading of its own: as text, or as a number."""
+    if stored is None or isinstance(stored, str):
+        return str(served) == stored or (stored is None and float(served) == 0) or stored in ("voice", "video")
+    if isinstance(stored, bool):
+        return str(served).strip().lower() in ({"true", "1", "1.0"} if stored else {"false", "0", "0.0", "-0.0", "-0"})
+    number = stored.timestamp() * 1000 if isinstance(stored, datetime) else stored
+    return round(number) == (int(served) if not isinstance(served, str) else round(float(served)))
+
+
+@given(ROWS, st.integers(0, 6))
+@settings(max_examples=100, deadline=None)
+def test_a_batch_can_be_cut_anywhere(rows: list[Any], cut: int) -> None:
+    whole = normalised(rows)
+    occurrences: Counter[str] = Counter()
+    parts = [normalised(rows[:cut], occurrences), normalised(rows[cut:], occurrences)]
+    for name, frame in frames(whole).items():
+        assert [record for part in parts for record in records(getattr(part, name))] == records(frame)
+
+
+@given(ROWS)
+@settings(max_examples=50, deadline=None)
+def test_normalise_is_pure(rows: list[Any]) -> None:
+    before = copy.deepcopy(rows)
+    first, second = normalised(rows), normalised(rows)
+    assert rows == before
+    for name, frame in frames(first).items():
+        pd.testing.assert_frame_equal(frame, getattr(second, name))
+
+
+@given(JSON_VALUES)
+@settings(max_examples=200, deadline=None)
+def test_json_text_is_exact_and_storable(value: Any) -> None:
+    for text in (exact_json(value), canonical_json(value)):
+        assert json.loads(text) == value
+        assert "\0" not in text
+        text.encode()
+
+
+def test_json_text_of_what_json_cannot_say_or_python_not_recurse() -> None:
+    assert (
+        exact_json({"b": [float("nan"), float("inf")], "a": -float("inf")})
+        == '{"b":["NaN","Infinity"],"a":"-Infinity"}'
+    )
+    assert canonical_json({"b": [{}, [], float("nan")], "a": "é\0"}) == r'{"a":"é\u0000","b":[{},[],"NaN"]}'
+    deep = "[" * 1020 + '1,{"a":[]}' + "]" * 1020
+    assert exact_json(orjson.loads(deep)) == deep
+    assert extra_of_text(orjson.loads(deep)) == f'{{"x":{deep}}}'
+
+
+def extra_of_text(value: Any) -> str:
+    return str(call(x=value)["extra"])
+
+
+def test_known_fields_are_the_documented_ones() -> None:
+    assert set(FIELDS) == KNOWN_FIELDS
+
+
+def test_the_schema_names_every_known_field_as_a_source() -> None:
+    prose = " ".join(column.source for column in CALLS.columns).replace(",", " ").split()
+    assert KNOWN_FIELDS - set(prose) == {"object_type"}
+    assert {word for word in prose if "_" in word} <= KNOWN_FIELDS
+
+
+# Values --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (START_MS, START_MS),
+        (float(START_MS), START_MS),
+        (f" {START_MS}\n", START_MS),
+        (f"{START_MS}.0", START_MS),
+        (10**11, 10**11),
+        (253402214399999, 253402214399999),
+        (253402214400000, None),
+        (10**11 - 1, None),
+        (True, None),
+        (None, None),
+        (0, None),
+        (-START_MS, None),
+        (START_MS + 0.5, None),
+        (float("inf"), None),
+        (float("nan"), None),
+        ("", None),
+        ("1e12", None),
+        ("١٧٥١٢٣٦٧٤٧٩٧٨", None),
+        ("9" * 5000, None),
+        ([START_MS], None),
+    ],
+)
+def test_instant_ms(value: Any, expected: int | None) -> None:
+    assert instant_ms(value) == expected
+
+
+@pytest.mark.parametrize("value", [None, 0, "", "0", " ", 0.0])
+def test_an_instant_of_nothing_is_null(value: Any) -> None:
+    record = call(end_time=value, answer_time=value, enqueue_time=value)
+    assert [record[name] for name in ("ended_at", "answered_at", "enqueued_at", "answer_seconds", "queue_seconds")] == [
+        None
+    ] * 5
+    assert record["extra"] is None
+
+
+@pytest.mark.parametrize("value", [12, "12", " 12 ", "12.0", 12.0])
+def test_seconds_in_any_form(value: Any) -> None:
+    record = call(duration=value)
+    assert (record["duration_seconds"], record["extra"]) == (12, None)
+
+
+@pytest.mark.parametrize("value", [-1, 2**31, 1.5, "1.5", True, "a minute", [12], {"s": 12}, 10**30, "1e3"])
+def test_unreadable_seconds_are_kept_as_served(value: Any) -> None:
+    record = call(duration=value)
+    assert record["duration_seconds"] is None
+    assert extra_of(record) == {"duration": value}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(True, True), (False, False), (1, True), (0, False), ("true", True), ("FALSE", False), ("1", True), ("0", False)],
+)
+def test_flags_in_any_form(value: Any, expected: bool) -> None:
+    record = call(recorded=value)
+    assert record["is_recorded"] is expected
+    assert record["extra"] is None
+
+
+@pytest.mark.parametrize("value", [2, -1, "yes", [], 0.5])
+def test_unreadable_flags_are_kept_as_served(value: Any) -> None:
+    record = call(recorded=value)
+    assert record["is_recorded"] is None
+    assert extra_of(record) == {"recorded": value}
+
+
+@pytest.mark.parametrize(
+    ("value", "direction", "code", "in_extra"),
+    [
+        (0, "outbound", 0, False),
+        ("1", "inbound", 1, False),
+        (2.0, "internal", 2, False),
+        (7, "unknown", 7, False),
+        (None, "unknown", None, False),
+        ("callin", "unknown", None, True),
+        (True, "unknown", None, True),
+    ],
+)
+def test_directions(value: Any, direction: str, code: int | None, in_extra: bool) -> None:
+    record = call(direction=value)
+    assert (record["direction"], record["direction_code"]) == (direction, code)
+    assert extra_of(record) == ({"direction": value} if in_extra else {})
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [(1, "answered"), (2, "missed"), (3, "stopped_at_ivr"), (4, "stopped_at_survey_ivr"), (5, "unknown")],
+)
+def test_statuses(code: int, status: str) -> None:
+    record = call(status=code)
+    assert (record["status"], record["status_code"], record["extra"]) == (status, code, None)
+
+
+@pytest.mark.parametrize(
+    ("value", "channel"),
+    [(None, "voice"), (0, "voice"), ("0", "voice"), (1, "video"), (True, "video"), (2, "unknown"), ("x", "unknown")],
+)
+def test_channels(value: Any, channel: str) -> None:
+    record = call(video_call=value)
+    assert record["channel"] == channel
+    assert extra_of(record) == ({"video_call": value} if channel == "unknown" else {})
+
+
+def test_text_is_kept_as_it_is() -> None:
+    assert call(contactname=" Lan ")["contact_name"] == " Lan "
+    assert call(contactname="")["contact_name"] is None
+    assert call(company_id=10**25)["company_id"] == "1" + "0" * 25
+    assert call(contactname="ọ" * 70_000)["contact_name"] == "ọ" * 70_000
+    for value in ("Lan\0", "Lan\ud800"):
+        record = call(contactname=value)
+        assert record["contact_name"] == "Lan\ufffd"
+        assert extra_of(record) == {"contactname": value}
+
+
+def test_one_odd_value_does_not_change_how_its_neighbours_are_read() -> None:
+    fields = [{"account": "x", "duration": 1}, {"account": 5, "duration": "2"}, {"account": ""}]
+    rows = [{"id": "c", "start_time": START_MS, **field} for field in fields]
+    calls = records(normalised(rows).calls)
+    assert [(c["agent_id"], c["duration_seconds"]) for c in calls] == [("x", 1), ("5", 2), (None, None)]
+
+
+def test_the_answer_is_an_instant_or_a_duration() -> None:
+    instant = datetime.fromtimestamp(START_MS // 1000, UTC).replace(microsecond=978_000)
+    assert call(answer_time=START_MS)["answered_at"] == instant
+    assert call(first_answer_time=START_MS)["answered_at"] == instant
+    assert call(answer_time=12)["answer_seconds"] == 12
+    assert call(answer_time=12, answer_duration="?")["answer_seconds"] == 12
+    both = call(answer_time=12, answer_duration=9, first_answer_time=START_MS)
+    assert (both["answer_seconds"], both["answered_at"], extra_of(both)) == (9, instant, {"answer_time": 12})
+    assert call(answer_time=9, answer_duration=9)["extra"] is None
+    twice = call(answer_time=START_MS, first_answer_time=START_MS + 1)
+    assert (twice["answered_at"], extra_of(twice)) == (instant, {"first_answer_time": START_MS + 1})
+    assert call(answer_time=START_MS, first_answer_time=START_MS)["extra"] is None
+    assert extra_of(call(answer_time=2**31)) == {"answer_time": 2**31}
+    assert extra_of(call(answer_time=-1)) == {"answer_time": -1}
+
+
+def test_the_queue_is_an_instant_or_a_duration() -> None:
+    assert call(enqueue_time=START_MS)["enqueued_at"] is not None
+    assert call(enqueue_time=7)["queue_seconds"] == 7
+    both = call(enqueue_time=7, queue_duration=8)
+    assert (both["queue_seconds"], extra_of(both)) == (8, {"enqueue_time": 7})
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"), [("call", False), (None, False), ("", False), ("chat", True), (["call"], True)]
+)
+def test_object_type(value: Any, kept: bool) -> None:
+    assert ("object_type" in extra_of(call(object_type=value))) is kept
+
+
+def test_unknown_fields_are_kept_sorted_and_exact_but_for_nulls() -> None:
+    assert call(z=2**80, a=None, b={"y": 1, "x": "\ud800\0é"})["extra"] == (
+        r'{"b":{"x":"\ud800\u0000é","y":1},"z":' + str(2**80) + "}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("timezone", "instant", "day", "hour"),
+    [
+        ("Asia/Ho_Chi_Minh", "2025-06-29T16:59:59.999", date(2025, 6, 29), 23),
+        ("Asia/Ho_Chi_Minh", "2025-06-29T17:00:00", date(2025, 6, 30), 0),
+        ("America/New_York", "2025-03-09T06:59:59", date(2025, 3, 9), 1),
+        ("America/New_York", "2025-03-09T07:00:00", date(2025, 3, 9), 3),
+        ("America/New_York", "2025-11-02T05:30:00", date(2025, 11, 2), 1),
+        ("America/New_York", "2025-11-02T06:30:00", date(2025, 11, 2), 1),
+        ("America/New_York", "2025-11-03T04:59:59", date(2025, 11, 2), 23),
+        ("Asia/Kathmandu", "2025-06-29T18:15:00", date(2025, 6, 30), 0),
+    ],
+)
+def test_local_day_and_hour(timezone: str, instant: str, day: date, hour: int) -> None:
+    start = datetime.fromisoformat(instant).replace(tzinfo=UTC)
+    row = {"id": "c", "start_time": round(start.timestamp() * 1000), "participants": "a;b"}
+    result = normalised([row], timezone=timezone, window_start=start, window_end=datetime(2026, 1, 1, tzinfo=UTC))
+    (record,) = records(result.calls)
+    assert (record["started_at"], record["call_date"], record["call_hour"]) == (start, day, hour)
+    assert [(p["started_at"], p["call_date"], p["call_id"]) for p in records(result.participants)] == [
+        (start, day, "c")
+    ] * 2
+
+
+# Rejects -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("row", "reason", "field", "call_id"),
+    [
+        (None, RejectReason.NOT_AN_OBJECT, None, None),
+        ("text", RejectReason.NOT_AN_OBJECT, None, None),
+        ({}, RejectReason.MISSING_ID, "id", None),
+        ({"id": ""}, RejectReason.MISSING_ID, "id", None),
+        ({"id": 1.5}, RejectReason.UNUSABLE_ID, "id", None),
+        ({"id": True}, RejectReason.UNUSABLE_ID, "id", None),
+        ({"id": ["a"]}, RejectReason.UNUSABLE_ID, "id", None),
+        ({"id": "a\0"}, RejectReason.UNUSABLE_ID, "id", None),
+        ({"id": "a\ud800"}, RejectReason.UNUSABLE_ID, "id", None),
+        ({"id": "a" * (CALL_ID_MAX_LENGTH + 1)}, RejectReason.UNUSABLE_ID, "id", None),
+        ({"id": "a"}, RejectReason.MISSING_START_TIME, "start_time", "a"),
+        ({"id": 5, "start_time": "0"}, RejectReason.MISSING_START_TIME, "start_time", "5"),
+        ({"id": "a", "start_time": "soon"}, RejectReason.UNUSABLE_START_TIME, "start_time", "a"),
+        ({"id": "a", "start_time": -5}, RejectReason.UNUSABLE_START_TIME, "start_time", "a"),
+        ({"id": "a", "start_time": 1_751_302_800_000}, RejectReason.START_TIME_OUTSIDE_WINDOW, "start_time", "a"),
+        ({"id": "a", "start_time": 1_751_216_399_999}, RejectReason.START_TIME_OUTSIDE_WINDOW, "start_time", "a"),
+    ],
+)
+def test_reject_reasons(row: Any, reason: RejectReason, field: str | None, call_id: str | None) -> None:
+    result = normalised([row])
+    (record,) = records(result.rejects)
+    assert (record["reason"], record["field"], record["call_id"]) == (reason, field, call_id)
+    assert record["call_date"] == date(2025, 6, 30)
+    assert json.loads(record["payload"]) == row
+    assert len(result.calls) == 0
+
+
+def test_the_windows_first_and_last_millisecond_and_the_longest_id_are_in() -> None:
+    rows = [{"id": "a" * CALL_ID_MAX_LENGTH, "start_time": ms} for ms in (1_751_216_400_000, 1_751_302_799_999)]
+    assert len(normalised(rows).calls) == 2
+
+
+def test_equal_rejects_stay_apart_and_keep_their_ids() -> None:
+    rows = [{"x": 1, "y": 2}, {"y": 2, "x": 1}, {"x": 2}, {"x": 1, "y": 2}]
+    ids = [record["reject_id"] for record in records(normalised(rows).rejects)]
+    assert len(set(ids)) == 4
+    assert [record["reject_id"] for record in records(normalised([rows[1], rows[2]]).rejects)] == [ids[0], ids[2]]
+    assert [record["payload"] for record in records(normalised(rows).rejects)][:2] == ['{"x":1,"y":2}', '{"y":2,"x":1}']
+
+
+# Row hashes ----------------------------------------------------------------------------------------------------------
+
+
+def test_equal_rows_have_equal_hashes_whatever_form_their_values_came_in() -> None:
+    plain = call(duration=60, recorded=True, status=1, contactname=None, unknown=None)
+    assert call(duration="60.0", recorded="1", status="1", contactname="")["row_hash"] == plain["row_hash"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"duration": 61},
+        {"contactname": "Mai"},
+        {"contactname": None, "companyname": "Lan"},
+        {"recorded": 1},
+        {"new_field": 1},
+        {"participants": "a;c"},
+        {"participants": "b;a"},
+        {"participants": [{"id": "a"}, "b"]},
+        {"start_time": START_MS + 1},
+    ],
+)
+def test_any_change_changes_the_hash(change: dict[str, Any]) -> None:
+    row = {"duration": 60, "contactname": "Lan", "participants": "a;b"}
+    assert call(**row)["row_hash"] != call(**(row | change))["row_hash"]
+
+
+def test_the_hash_of_a_row_stays_what_it_was() -> None:
+    """A new value here makes every row of every warehouse look changed: only on purpose."""
+    golden = json.loads((GOLDEN / "version_2.expected.json").read_text())
+    row = json.loads((GOLDEN / "version_2.rows.json").read_text())
+    filler = [{"id": f"other {i}", "start_time": START_MS, "participants": "a;b"} for i in range(3)]
+    calls = records(normalised([*filler, *row]).calls)
+    assert calls[-1]["row_hash"] == golden["calls"][0]["row_hash"] == "634eec1c363a391f74a2e57b0c83afa0"
+
+
+def test_no_rows() -> None:
+    result = normalised([])
+    assert [len(frame) for frame in frames(result).values()] == [0, 0, 0]

@@ -1,0 +1,89 @@
+"""Phone numbers as served, to E.164 and country."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transforms.phones import parse_number, parse_numbers
+
+
+@pytest.mark.parametrize(
+    ("value", "e164", "country"),
+    [
+        ("84988886868", "+84988886868", "VN"),
+        ("842473030658", "+842473030658", "VN"),
+        ("+84900000001", "+84900000001", "VN"),
+        ("+84 90 000 00 01", "+84900000001", "VN"),
+        (" 84900000001 ", "+84900000001", "VN"),
+        ("0084900000001", "+84900000001", "VN"),
+        ("0900000001", "+84900000001", "VN"),
+        ("090.000.0001", "+84900000001", "VN"),
+        ("900000001", "+84900000001", "VN"),
+        ("18001234", "+8418001234", "VN"),
+        ("12015550123", "+12015550123", "US"),
+        ("+442079460000", "+442079460000", "GB"),
+        ("+80012345678", "+80012345678", None),
+        # A written + is beyond doubt, so a possible number of a range that the plans do not know counts.
+        ("+84100000001", "+84100000001", "VN"),
+        ("84100000001", None, None),
+    ],
+)
+def test_numbers(value: str, e164: str | None, country: str | None) -> None:
+    assert parse_number(value, "VN") == (e164, country)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "user_2",
+        "user84900000001",
+        "84900000001@example.com",
+        "agent 84900000001",
+        "113",
+        "1900",
+        "0",
+        "+",
+        "++84900000001",
+        "+84",
+        "+999123456789",
+        "84900000001" * 2,
+        "+84900000001900",
+        "8490000000１",
+        "0012",
+        "",
+        "-",
+        "1-800-FLOWERS",
+    ],
+)
+def test_what_is_no_phone_number(value: str) -> None:
+    assert parse_number(value, "VN") == (None, None)
+
+
+def test_the_national_form_belongs_to_the_region() -> None:
+    assert parse_number("02079460000", "GB") == ("+442079460000", "GB")
+    assert parse_number("0900000001", "GB") == (None, None)
+
+
+def test_columns_keep_order_repeats_and_nulls() -> None:
+    values = pa.array(["0900000001", None, "user_2", "0900000001"], pa.string())
+    columns = parse_numbers(values, "VN")
+    assert columns.e164.to_pylist() == ["+84900000001", None, None, "+84900000001"]
+    assert columns.country.to_pylist() == ["VN", None, None, "VN"]
+    assert [array.type for array in parse_numbers(pa.array([], pa.string()), "VN")] == [pa.string()] * 2
+
+
+@given(st.text(st.sampled_from("+0123456789 -().84a"), max_size=20))
+def test_whatever_parses_is_e164_made_of_the_digits_served(value: str) -> None:
+    e164, country = parse_number(value, "VN")
+    if e164 is None:
+        assert country is None
+        return
+    assert e164[0] == "+"
+    assert e164[1:].isdigit()
+    assert len(e164) <= 16
+    served = "".join(character for character in value if character.isdigit())
+    assert served.endswith(e164[-6:])
+    assert parse_number(e164, "US") == (e164, country)
