@@ -141,13 +141,7 @@ def _seconds(name: str, source: str, description: str) -> Column:
 
 
 _CALL_ID = Column(
-    "call_id",
-    TEXT,
-    "The call's id at the provider.",
-    source="id",
-    nullable=False,
-    key=True,
-    max_length=CALL_ID_MAX_LENGTH,
+    "call_id", TEXT, "The call's id at the provider.", "id", nullable=False, key=True, max_length=CALL_ID_MAX_LENGTH
 )
 _STARTED_AT = Column(
     "started_at", INSTANT, "When the call started.", source="start_time", unit="UTC instant", nullable=False, index=True
