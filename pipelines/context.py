@@ -17,7 +17,7 @@ from sinks.parquet import Lake
 from sinks.state import State
 from sinks.storage import Storage
 from sinks.warehouse import Warehouse
-from transforms.errors import SettingsError
+from transforms.errors import SettingsError, StorageError
 
 FIRST_RUN_LOOK_BACK = timedelta(days=7)
 
@@ -43,14 +43,24 @@ class Stores:
 
     def start_date(self, now: datetime) -> date:
         """Return the first local day of the export: as configured, else seven days before the first run."""
-        if self.settings.start_date is not None:
-            return self.settings.start_date
-        remembered = self.state.get(_START_DATE)
-        if isinstance(remembered, str):
-            return date.fromisoformat(remembered)
+        known = self.known_start_date()
+        if known is not None:
+            return known
         start_date = local_date(now, self.timezone) - FIRST_RUN_LOOK_BACK
         self.state.set(_START_DATE, start_date.isoformat())
         return start_date
+
+    def known_start_date(self) -> date | None:
+        """Return the first local day of the export, or null when none is configured and no run has set one."""
+        if self.settings.start_date is not None:
+            return self.settings.start_date
+        remembered = self.state.get(_START_DATE)
+        return date.fromisoformat(remembered) if isinstance(remembered, str) else None
+
+    def server_traits(self) -> ServerTraits:
+        """Return what earlier runs found out about the server."""
+        remembered = self.state.get(_SERVER_TRAITS)
+        return ServerTraits.from_dict(remembered) if isinstance(remembered, dict) else ServerTraits()
 
 
 @dataclass(frozen=True)
@@ -86,11 +96,26 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
 
 
 @contextmanager
+def open_stores_to_read(settings: Settings) -> Iterator[Stores]:
+    """Open the warehouse as it is, and write nothing.
+
+    Raises ``StorageError`` when it cannot be read, or when nothing was ever exported into it.
+    """
+    with Warehouse(settings.warehouse_url.get_secret_value(), settings.warehouse_schema) as warehouse:
+        with warehouse.reading() as connection:
+            if not warehouse.backend.column_names(connection, warehouse.tables["export_windows"]):
+                raise StorageError(
+                    f"there are no tables in the {warehouse.backend.label} yet: export something first "
+                    "(callhistory export)"
+                )
+        yield Stores(settings, warehouse, Lake(Storage(settings.lake_url)), Ledger(warehouse), State(warehouse))
+
+
+@contextmanager
 def open_pipeline(settings: Settings) -> Iterator[Pipeline]:
     """Open everything a run needs; what is found out about the server on the way is remembered at the end."""
     with open_stores(settings) as stores, StringeeXClient(settings) as client:
-        remembered = stores.state.get(_SERVER_TRAITS)
-        traits = ServerTraits.from_dict(remembered) if isinstance(remembered, dict) else ServerTraits()
+        traits = stores.server_traits()
         reader = HistoryReader(client, traits=traits)
         try:
             yield Pipeline(stores.settings, stores.warehouse, stores.lake, stores.ledger, stores.state, client, reader)

@@ -107,7 +107,7 @@ def plan(
     plans = []
     for day in days_between(first, last):
         day_rows = known.get(day, {})
-        windows = _windows_of(day, day_rows, timezone, window_length)
+        windows = windows_of(day, day_rows, timezone, window_length)
         due = tuple(
             PlannedWindow(window, reason, row.api_total if row else None, row.completed_at if row else None)
             for window in windows
@@ -120,9 +120,10 @@ def plan(
     return plans
 
 
-def _windows_of(
+def windows_of(
     day: date, day_rows: Mapping[datetime, LedgerRow], timezone: str, window_length: timedelta
 ) -> list[Window]:
+    """Return the windows of a local day: those its ledger rows (by window start) have, else of ``window_length``."""
     if not day_rows:
         return day_windows(day, timezone, window_length)
     known = [Window(row.window_start, row.window_end, day) for _, row in sorted(day_rows.items())]
