@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,18 @@ from transforms.errors import (
 )
 
 Params = Sequence[tuple[str, str]] | Mapping[str, str]
+
+
+class _WithoutQuery(logging.Filter):
+    """Cuts the query off the addresses that httpx logs: it holds call ids, and numbers to filter by."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(arg.copy_with(query=None) if isinstance(arg, httpx.URL) else arg for arg in record.args)
+        return True
+
+
+logging.getLogger("httpx").addFilter(_WithoutQuery())
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,8 +124,8 @@ class _Part:
         self._end_ms = end_ms
         self._given_before = given_before
         self._cap = read._client.settings.result_cap
-        self._limit = self._traits.limit_to_ask(read._client.settings.page_size)
-        self._by_page_number = self._traits.version_2 is False
+        self._limit = SAFE_LIMIT
+        self._by_page_number = False
         self._page_number = 1
         self._asking_again = False
         self._rows_before_asking_again = 0
@@ -144,6 +144,8 @@ class _Part:
     def pages(self) -> Iterator[HistoryPage]:
         """Give the new rows, page by page, and check at the end that they are all."""
         with self._traits.finding_out():
+            self._limit = self._traits.limit_to_ask(self._client.settings.page_size)
+            self._by_page_number = self._traits.version_2 is False
             answer = self._ask_first()
             self._learn(answer)
         self._check_fullness(answer)
@@ -215,11 +217,12 @@ class _Part:
 
     def _learn(self, answer: Answer) -> None:
         """Take note of what the first page tells about the server."""
-        if answer.rows and answer.search_after:
+        if answer.search_after and answer.rows:
             self._traits.remember(version_2=True)
-        elif 0 < len(answer.rows) < answer.total and not self._by_page_number:
+        elif answer.rows and not self._traits.version_2:
             self._by_page_number = True
-            self._traits.remember(version_2=False)
+            if len(answer.rows) < answer.total:  # otherwise the server may have seen no need to say where to go on
+                self._traits.remember(version_2=False)
 
     def _check_fullness(self, answer: Answer) -> None:
         """Have the part split when one query cannot give all of it, or not within the memory promised."""
@@ -285,6 +288,8 @@ class _Part:
         """Whether nothing more can be asked for, or need be: the count is reached, and not by a full page by chance."""
         goes_on = self._by_page_number or answer.search_after is not None
         full = len(answer.rows) >= min(self._limit, self._traits.page_size or self._limit)
+        # While the server's largest page is unknown, its likely ones have to count as full.
+        full |= self._traits.page_size is None and len(answer.rows) in (DEFAULT_LIMIT, SAFE_LIMIT)
         if self.distinct < self.total:
             return not goes_on
         if self.distinct > self.total:
