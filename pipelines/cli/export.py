@@ -1,0 +1,201 @@
+"""``callhistory export`` and ``callhistory backfill``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from pipelines.cli.command import DONE, INCOMPLETE, UsageError, command
+from pipelines.cli.output import Output, Report, counted, table
+from pipelines.cli.progress import RunProgress
+
+if TYPE_CHECKING:
+    from pipelines.context import Pipeline
+    from pipelines.planner import DayPlan
+    from pipelines.settings import Settings
+
+_ERRORS_SHOWN = 10
+_DAYS_SHOWN = 40
+
+
+@command
+def export(output: Output) -> Report:
+    """Export everything that is due: the nightly job.
+
+    Due is what was never exported, failed, was still open, or is to be read again. With PREFECT_API_URL in the
+    environment it runs as a Prefect flow.
+    """
+    from pipelines.settings import load_settings
+
+    settings = load_settings()
+    if os.environ.get("PREFECT_API_URL"):
+        from pipelines.flows import run_export_flow
+
+        return summary_report(run_export_flow())
+    from pipelines.run import plan_export
+
+    return summary_report(run_in_process(output, settings, plan_export))
+
+
+@command
+def backfill(
+    output: Output,
+    first: Annotated[str, typer.Option("--from", metavar="DATE", help="First local day, such as 2026-01-31.")],
+    last: Annotated[str, typer.Option("--to", metavar="DATE", help="Last local day, included.")],
+    force: Annotated[bool, typer.Option("--force", help="Read again what is complete or settled, too.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print windows, requests and hours; ask the API for nothing.")
+    ] = False,
+) -> Report:
+    """Export what is due of a range of local days, both included.
+
+    With PREFECT_API_URL in the environment it runs as a Prefect flow.
+    """
+    first_date, last_date = _date("--from", first), _date("--to", last)
+    if first_date > last_date:
+        raise UsageError(f"--from {first_date} is after --to {last_date}: swap them")
+    from pipelines.settings import load_settings
+
+    settings = load_settings(require_api=not dry_run)
+    today = datetime.now(settings.timezone).date()
+    if last_date > today:
+        raise UsageError(f"--to {last_date} is in the future: in {settings.timezone.key} it is {today}")
+    if dry_run:
+        return _dry_run(settings, first_date, last_date, force=force)
+    if os.environ.get("PREFECT_API_URL"):
+        from pipelines.flows import run_backfill_flow
+
+        return summary_report(run_backfill_flow(first_date, last_date, force))
+    from pipelines.run import plan_days
+
+    return summary_report(
+        run_in_process(
+            output, settings, lambda pipeline, now: plan_days(pipeline, first_date, last_date, now, force=force)
+        )
+    )
+
+
+def run_in_process(
+    output: Output, settings: Settings, plan: Callable[[Pipeline, datetime], Sequence[DayPlan]]
+) -> dict[str, Any]:
+    """Export what ``plan`` says is due, showing progress; return `RunSummary.to_dict`."""
+    from pipelines.context import open_pipeline, utc_now
+    from pipelines.run import run_plans
+
+    with open_pipeline(settings) as pipeline:
+        now = utc_now()
+        plans = plan(pipeline, now)
+        with RunProgress(output, plans) as progress:
+            return run_plans(pipeline, plans, on_event=progress).to_dict()
+
+
+def summary_report(summary: Mapping[str, Any]) -> Report:
+    """Return what a run ends with; ``summary`` is that of `RunSummary.to_dict`."""
+    return Report(summary, lambda console: _show_summary(console, summary), DONE if summary["complete"] else INCOMPLETE)
+
+
+def days_table(days: Sequence[Mapping[str, Any]]) -> Any:
+    """Return the table of a run's local days: what the API counts, and what lake and warehouse hold."""
+    return table(
+        ("day", "API", "lake", "rejected", "warehouse", "complete"),
+        (
+            (day["call_date"], day["api_total"], day["lake_rows"], day["rejected"], day["warehouse_rows"], _state(day))
+            for day in days
+        ),
+    )
+
+
+def _state(day: Mapping[str, Any]) -> str:
+    outcomes = day["outcomes"]
+    if "failed" in outcomes:
+        return "FAILED"
+    if "claimed_elsewhere" in outcomes:
+        return "another run is at it"
+    return "by another run" if "done_elsewhere" in outcomes else "yes"
+
+
+def _show_summary(console: Console, summary: Mapping[str, Any]) -> None:
+    days, errors = summary["days"], summary["errors"]
+    if not days:
+        console.print("Nothing is due.")
+        return
+    console.print(days_table(days[-_DAYS_SHOWN:]))
+    if len(days) > _DAYS_SHOWN:
+        console.print(f"(the newest {_DAYS_SHOWN} of {len(days):,} days; --json has all)")
+    changed = ", ".join(
+        f"{summary[f'calls_{kind}']:,} {kind}" for kind in ("inserted", "updated", "restored", "vanished")
+    )
+    console.print(
+        f"\n{counted(summary['calls'], 'call')}: {changed}. {counted(summary['rows_rejected'], 'row')} rejected, "
+        f"{counted(summary['files_written'], 'file')} written, {counted(summary['requests'], 'request')}."
+    )
+    for error in errors[:_ERRORS_SHOWN]:
+        console.print(f"failed: {error}", markup=False, soft_wrap=True)
+    if len(errors) > _ERRORS_SHOWN:
+        console.print(f"... and {len(errors) - _ERRORS_SHOWN:,} more; --json has all")
+    if errors:
+        console.print(f"{counted(len(errors), 'window')} failed; due again in the next run.")
+
+
+def _dry_run(settings: Settings, first: date, last: date, *, force: bool) -> Report:
+    from pipelines.context import open_stores, utc_now
+    from pipelines.run import plan_days, quota
+
+    with open_stores(settings) as stores:
+        plans = plan_days(stores, first, last, utc_now(), force=force)
+        estimate = quota(plans, stores, stores.server_traits().page_size)
+    data = {
+        "windows": estimate.windows,
+        "requests": estimate.requests,
+        "hours": estimate.hours,
+        "windows_of_unknown_size": estimate.windows_of_unknown_size,
+        "days": [
+            {
+                "call_date": day.call_date.isoformat(),
+                "windows": [
+                    {
+                        "window_start": planned.window.start.isoformat(),
+                        "window_end": planned.window.end.isoformat(),
+                        "due": planned.due.value,
+                        "known_calls": planned.known_calls,
+                    }
+                    for planned in day.windows
+                ],
+            }
+            for day in plans
+        ],
+    }
+    return Report(data, lambda console: _show_dry_run(console, data))
+
+
+def _show_dry_run(console: Console, data: Mapping[str, Any]) -> None:
+    rows = [
+        (day["call_date"], f"{window['window_start']} -- {window['window_end']}", window["due"], window["known_calls"])
+        for day in data["days"]
+        for window in day["windows"]
+    ]
+    if rows:
+        console.print(table(("day", "window (UTC)", "due", "calls, as far as known"), rows[:_DAYS_SHOWN]))
+    if len(rows) > _DAYS_SHOWN:
+        console.print(f"... and {len(rows) - _DAYS_SHOWN:,} more; --json has all")
+    unknown = data["windows_of_unknown_size"]
+    guess = f" (a guess for {counted(unknown, 'window')} never read before)" if unknown else ""
+    console.print(
+        f"{counted(data['windows'], 'window')}, {counted(data['requests'], 'request')}{guess}: "
+        f"at least {data['hours']:g} hours within the request budget. Nothing was exported."
+    )
+
+
+def _date(option: str, value: str) -> date:
+    try:
+        day = datetime.strptime(value, "%Y-%m-%d").date()  # noqa: DTZ007 - a local day has no time zone
+    except ValueError:
+        day = None
+    if day is None or day.isoformat() != value:
+        raise UsageError(f"{option} {value!r} is no date: write it as YYYY-MM-DD, such as 2026-01-31")
+    return day

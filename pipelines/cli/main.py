@@ -1,0 +1,59 @@
+"""The entry of ``callhistory``. Light: what a command works with is imported when the command runs."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from pipelines.cli import check, demo, export, status
+from pipelines.cli.command import WRONG_USAGE
+from pipelines.cli.output import Output, write_json
+
+app = typer.Typer(
+    name="callhistory",
+    help="Every call of a StringeeX call centre, proven complete, in Parquet files and an SQL warehouse.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 done but incomplete, 130 stopped.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command("demo")(demo.demo)
+app.command("export")(export.export)
+app.command("backfill")(export.backfill)
+app.command("status")(status.status)
+app.command("check")(check.check)
+
+
+@app.callback(invoke_without_command=True)
+def _start(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed_version
+
+        typer.echo(f"callhistory {installed_version('callhistory')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit
+
+
+def main() -> NoReturn:
+    """Run the command line and exit. SIGTERM stops a run as cleanly as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sys.exit(app(standalone_mode=False))
+    except typer.TyperException as error:
+        message = f"{error.format_message()} (callhistory --help shows what there is)"
+        Output().log(f"error: {message}")
+        if "--json" in sys.argv:
+            write_json({"error": message, "error_type": "UsageError"})
+        sys.exit(WRONG_USAGE)
+
+
+if __name__ == "__main__":
+    main()

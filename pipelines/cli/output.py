@@ -1,0 +1,77 @@
+"""What a command shows: its result on stdout, as tables or as one JSON object, and everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_WIDTH_WITHOUT_TERMINAL = 120
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a command ends with: its data for ``--json``, the same shown to a reader, and its exit code."""
+
+    data: Mapping[str, Any]
+    show: Callable[[Console], None]
+    exit_code: int = 0
+
+
+class Output:
+    """The two streams of a command."""
+
+    def __init__(self, *, as_json: bool = False, verbose: bool = False) -> None:
+        self.as_json = as_json
+        self.verbose = verbose
+        self.logs = _console(stderr=True)
+
+    def log(self, line: str) -> None:
+        """Write one line to stderr, as it is."""
+        self.logs.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def finish(self, report: Report) -> None:
+        """Write the result to stdout."""
+        if self.as_json:
+            write_json(report.data)
+        else:
+            report.show(_console(stderr=False))
+
+
+def write_json(data: Mapping[str, Any]) -> None:
+    """Write one JSON object to stdout, on one line."""
+    sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """Return a table whose first column is text and whose numbers stand under one another."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for position, name in enumerate(columns):
+        shown.add_column(name, justify="left" if position == 0 else "right", no_wrap=True)
+    for row in rows:
+        shown.add_row(*map(_cell, row))
+    return shown
+
+
+def counted(number: int, singular: str, plural: str | None = None) -> str:
+    """Return ``1 call``, ``1,234 calls``."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=_WIDTH_WITHOUT_TERMINAL)

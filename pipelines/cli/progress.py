@@ -1,0 +1,105 @@
+"""How far a run is: a bar per local day on a terminal, a line now and then elsewhere; always on stderr."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from pipelines.cli.output import Output, counted
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from pipelines.export import Event
+    from pipelines.planner import DayPlan
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+class RunProgress:
+    """Listens to the steps of a run (``on_event``), from any thread, and shows how far the planned days are."""
+
+    def __init__(self, output: Output, plans: Sequence[DayPlan]) -> None:
+        self._output = output
+        self._windows_left = {plan.call_date: len(plan.windows) for plan in plans}
+        self._windows = sum(self._windows_left.values())
+        self._windows_done = 0
+        self._rows_read: dict[object, int] = {}
+        self._last_line_at = time.monotonic()
+        self._lock = threading.Lock()
+        self._bars = _Bars(output, len(plans)) if output.logs.is_terminal and not output.verbose else None
+
+    def __enter__(self) -> RunProgress:
+        if self._bars:
+            self._bars.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bars:
+            self._bars.progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Take note of a step."""
+        from pipelines.export import Step
+
+        with self._lock:
+            self._rows_read[event.window] = max(event.rows_read, self._rows_read.get(event.window, 0))
+            if event.step in (Step.COMMITTED, Step.FAILED):
+                self._windows_done += 1
+                self._windows_left[event.window.call_date] -= 1
+            calls = sum(self._rows_read.values())
+            if self._bars:
+                self._bars.show(event, calls, self._windows_left)
+            elif self._output.verbose:
+                self._output.log(f"{event.window.label} {event.step}{_rows(event)}")
+            elif time.monotonic() - self._last_line_at >= _SECONDS_BETWEEN_LINES:
+                self._last_line_at = time.monotonic()
+                self._output.log(
+                    f"{self._windows_done:,} of {counted(self._windows, 'window')} done, "
+                    f"{counted(calls, 'call')} read; now at {event.window.call_date}"
+                )
+
+
+class _Bars:
+    """One bar for the run, and one for each local day that is being worked on."""
+
+    def __init__(self, output: Output, days: int) -> None:
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[state]}"),
+            TimeElapsedColumn(),
+            console=output.logs,
+            transient=True,
+        )
+        self._days = days
+        self._run = self.progress.add_task("all days", total=days, state="")
+        self._of_day: dict[date, TaskID] = {}
+
+    def show(self, event: Event, calls: int, windows_left: dict[date, int]) -> None:
+        day = event.window.call_date
+        done = sum(not left for left in windows_left.values())
+        self.progress.update(
+            self._run, completed=done, state=f"{done:,} of {counted(self._days, 'day')}, {counted(calls, 'call')} read"
+        )
+        if not windows_left[day]:
+            if day in self._of_day:
+                self.progress.remove_task(self._of_day.pop(day))
+            return
+        if day not in self._of_day:
+            self._of_day[day] = self.progress.add_task(day.isoformat(), total=None, state="")
+        state = event.step.value.replace("_", " ") + _rows(event)
+        self.progress.update(self._of_day[day], completed=event.rows_read, total=event.rows_expected, state=state)
+
+
+def _rows(event: Event) -> str:
+    if event.rows_expected is None:
+        return ""
+    return f" ({event.rows_read:,} of {counted(event.rows_expected, 'call')})"

@@ -1,0 +1,86 @@
+"""``callhistory status``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from pipelines.cli.command import DONE, INCOMPLETE, command
+from pipelines.cli.output import Output, Report, counted
+
+if TYPE_CHECKING:
+    from pipelines.status import DayStatus, Status
+
+_MARKS = {
+    "settled": ("s", "green"),
+    "complete": ("c", "green"),
+    "provisional": ("p", "cyan"),
+    "running": ("r", "yellow"),
+    "failed": ("F", "bold red"),
+    "missing": ("-", "bold red"),
+}
+_LEGEND = (
+    "s settled, c complete and to be read again, p provisional (the day is not over), r running, F failed, - missing"
+)
+_LINES_SHOWN = 10
+
+
+@command
+def status(output: Output) -> Report:
+    """Show coverage by local day, gaps, freshness, and what is due; from the warehouse alone.
+
+    Ends with exit code 3 when a window failed or a day is missing.
+    """
+    from pipelines.settings import load_settings
+
+    settings = load_settings(require_api=False)
+    from pipelines.context import open_stores_to_read, utc_now
+    from pipelines.status import read_status
+
+    with open_stores_to_read(settings) as stores:
+        found = read_status(stores, utc_now())
+    return Report(found.to_dict(), lambda console: _show(console, found), DONE if found.is_whole else INCOMPLETE)
+
+
+def _show(console: Console, found: Status) -> None:
+    for line in _calendar(found.days):
+        console.print(line)
+    console.print(_LEGEND, soft_wrap=True)
+    gaps = [str(first) if first == last else f"{first} to {last}" for first, last in found.gaps]
+    newest = found.newest_instant
+    lines = {
+        "days": f"{counted(len(found.days), 'local day')} of {found.timezone} since {found.days[0].call_date}, "
+        f"{counted(sum(day.calls for day in found.days), 'call')}",
+        "newest": f"complete up to {newest:%Y-%m-%d %H:%M:%S} UTC" if newest else "nothing is complete yet",
+        "gaps": _shortened(gaps) or "none",
+        "due": f"{counted(found.due.windows, 'window')}, about {counted(found.due.requests, 'request')}",
+        "late": f"{counted(found.late_changes, 'call')} came or changed after their day was closed",
+        "rejected": f"{counted(found.rejected_rows, 'row')} in rejected_rows",
+    }
+    for name, line in lines.items():
+        console.print(f"{name:9} {line}", markup=False, soft_wrap=True)
+    for failed in found.failed_windows[:_LINES_SHOWN]:
+        console.print(f"failed    {failed.error}", markup=False, soft_wrap=True)
+    if len(found.failed_windows) > _LINES_SHOWN:
+        console.print(f"          and {len(found.failed_windows) - _LINES_SHOWN:,} more; --json has all")
+
+
+def _calendar(days: Sequence[DayStatus]) -> list[Text]:
+    """Return a line per month, with a mark per day under the day's place in the month."""
+    lines = [Text(" " * 8 + "".join(str(day // 10 or " ") if day % 10 == 0 else "." for day in range(1, 32)))]
+    month = ""
+    for day in days:
+        if f"{day.call_date:%Y-%m}" != month:
+            month = f"{day.call_date:%Y-%m}"
+            lines.append(Text(f"{month} " + " " * day.call_date.day))
+        mark, style = _MARKS[day.state.value]
+        lines[-1].append(mark, style)
+    return lines
+
+
+def _shortened(items: Sequence[str]) -> str:
+    more = f" and {len(items) - _LINES_SHOWN:,} more" if len(items) > _LINES_SHOWN else ""
+    return ", ".join(items[:_LINES_SHOWN]) + more

@@ -1,0 +1,176 @@
+"""How the export stands, from the warehouse alone: coverage by local day, gaps, freshness, what is due."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+
+from pipelines.context import Stores
+from pipelines.planner import windows_of
+from pipelines.run import Quota, plan_days, quota
+from pipelines.windows import ONE_DAY, days_between, local_date
+from sinks.ledger import LedgerRow, WindowStatus
+
+
+class DayState(StrEnum):
+    """Where a local day stands."""
+
+    SETTLED = "settled"
+    COMPLETE = "complete"
+    PROVISIONAL = "provisional"
+    RUNNING = "running"
+    FAILED = "failed"
+    MISSING = "missing"
+
+
+GAP_STATES = frozenset({DayState.FAILED, DayState.MISSING})
+
+
+@dataclass(frozen=True)
+class DayStatus:
+    """A local day, and the calls that its certificates count.
+
+    It is settled when it will not be read again, complete when it is certified as a whole and will be, provisional
+    while it is still open and certified so far, running while a run has claimed it, failed when a window of it failed,
+    and missing when one was not read to the end, or not at all.
+    """
+
+    call_date: date
+    state: DayState
+    calls: int
+
+
+@dataclass(frozen=True)
+class FailedWindow:
+    """A window whose last read failed, and why."""
+
+    window_start: datetime
+    window_end: datetime
+    attempts: int
+    error: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """How the export stands at an instant.
+
+    ``gaps`` are ranges of days (both ends included) that are failed or missing; today, still open, is never one.
+    ``newest_instant`` is the end of the newest stretch of time that is certified (null: none), ``due`` what the next
+    ``export`` has to do.
+    """
+
+    at: datetime
+    timezone: str
+    days: Sequence[DayStatus]
+    gaps: Sequence[tuple[date, date]]
+    failed_windows: Sequence[FailedWindow]
+    newest_instant: datetime | None
+    due: Quota
+    late_changes: int
+    rejected_rows: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no day is a gap and no window failed."""
+        return not self.gaps and not self.failed_windows
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the status as JSON can hold it."""
+        return {
+            "at": self.at.isoformat(),
+            "timezone": self.timezone,
+            "complete": self.is_whole,
+            "calls": sum(day.calls for day in self.days),
+            "days": [
+                {"call_date": day.call_date.isoformat(), "state": day.state.value, "calls": day.calls}
+                for day in self.days
+            ],
+            "gaps": [{"from": first.isoformat(), "to": last.isoformat()} for first, last in self.gaps],
+            "failed_windows": [
+                {
+                    "window_start": failed.window_start.isoformat(),
+                    "window_end": failed.window_end.isoformat(),
+                    "attempts": failed.attempts,
+                    "error": failed.error,
+                }
+                for failed in self.failed_windows
+            ],
+            "newest_instant": self.newest_instant.isoformat() if self.newest_instant else None,
+            "due_windows": self.due.windows,
+            "due_requests": self.due.requests,
+            "due_hours": self.due.hours,
+            "late_changes": self.late_changes,
+            "rejected_rows": self.rejected_rows,
+        }
+
+
+def read_status(stores: Stores, now: datetime) -> Status:
+    """Return how the export stands at ``now``; nothing is written, and the API is not asked."""
+    rows = stores.ledger.rows()
+    today = local_date(now, stores.timezone)
+    starts = [day for day in (stores.known_start_date(), rows[0].call_date if rows else None) if day is not None]
+    first = min(starts, default=today)
+    by_date: dict[date, list[LedgerRow]] = {}
+    for row in rows:
+        by_date.setdefault(row.call_date, []).append(row)
+    days = [_day_status(stores, day, by_date.get(day, []), now) for day in days_between(first, today)]
+    # Calls that ended after a read had begun may be missing from it, so an open window counts up to its begin.
+    certified = [
+        min(row.window_end, row.started_at) for row in rows if row.status is WindowStatus.COMPLETE and row.started_at
+    ]
+    return Status(
+        at=now,
+        timezone=stores.timezone,
+        days=days,
+        gaps=_ranges(day.call_date for day in days if day.state in GAP_STATES and day.call_date != today),
+        failed_windows=[
+            FailedWindow(row.window_start, row.window_end, row.attempts, row.error or "")
+            for row in rows
+            if row.status is WindowStatus.FAILED
+        ],
+        newest_instant=max(certified, default=None),
+        due=quota(plan_days(stores, first, today, now), stores, stores.server_traits().page_size),
+        late_changes=sum(row.late_changes for row in rows),
+        rejected_rows=_rejected_rows(stores),
+    )
+
+
+def _day_status(stores: Stores, day: date, rows: Sequence[LedgerRow], now: datetime) -> DayStatus:
+    calls = sum(row.api_total or 0 for row in rows)
+    return DayStatus(day, _state(stores, day, rows, now), calls)
+
+
+def _state(stores: Stores, day: date, rows: Sequence[LedgerRow], now: datetime) -> DayState:
+    if any(row.claim_expires_at is not None and row.claim_expires_at > now for row in rows):
+        return DayState.RUNNING
+    if any(row.status is WindowStatus.FAILED for row in rows):
+        return DayState.FAILED
+    known = {row.window_start: row for row in rows}
+    windows = windows_of(day, known, stores.timezone, stores.settings.window)
+    read = [known.get(window.start) for window in windows if window.start <= now]
+    if not all(row is not None and row.status is WindowStatus.COMPLETE for row in read):
+        return DayState.MISSING
+    if any(row.completed_at is not None and row.completed_at < row.window_end for row in rows):
+        return DayState.PROVISIONAL
+    return DayState.SETTLED if all(row.settled for row in rows) else DayState.COMPLETE
+
+
+def _ranges(days: Iterable[date]) -> list[tuple[date, date]]:
+    ranges: list[tuple[date, date]] = []
+    for day in days:
+        if ranges and ranges[-1][1] + ONE_DAY == day:
+            ranges[-1] = (ranges[-1][0], day)
+        else:
+            ranges.append((day, day))
+    return ranges
+
+
+def _rejected_rows(stores: Stores) -> int:
+    rejected = stores.warehouse.tables["rejected_rows"]
+    with stores.warehouse.reading() as connection:
+        return connection.scalar(sa.select(sa.func.count()).select_from(rejected)) or 0
