@@ -144,8 +144,7 @@ def _participants(row: Row, rng: random.Random) -> None:
 ODD: tuple[Callable[[Row, random.Random], None], ...] = (
     _numbers_as_text, _numbers_as_decimals, _text_as_numbers, _flags_as_text, _nulls, _missing, _empty_text,
     _unknown_fields, _nested, _nul_characters, _lone_surrogates, _negative, _emoji, _unknown_codes, _unreadable,
-    _seconds_where_instants,
-    _far_future, _participants, _participants,
+    _seconds_where_instants, _far_future, _participants, _participants,
     lambda row, rng: _long_text(row, rng) if rng.random() < 0.05 else _emoji(row, rng),
 )  # fmt: skip
 """What can happen to a row that stays a call. Long names are rare: they are 95 kB each."""

@@ -188,6 +188,7 @@ def _participants(variety: int, account: str | None, other: str | None, met: boo
 def to_json(row: Row) -> bytes:
     """Serialise one row; what strict JSON writers refuse (a lone surrogate, a huge integer) goes out all the same."""
     try:
-        return orjson.dumps(row)
+        # a copy of the right size: what orjson returns keeps its work space, some 8 kB a row, for as long as it lives
+        return bytes(memoryview(orjson.dumps(row)))
     except TypeError:
         return json.dumps(row, ensure_ascii=True, separators=(",", ":")).encode()
