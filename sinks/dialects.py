@@ -70,12 +70,18 @@ class DuckDB(Backend):
     @contextmanager
     def connect(self, *, read_only: bool) -> Iterator[sa.Connection]:
         _require_file(self)
+        engine = self.read_only_engine if read_only else self.engine
+        with self._turn(), self._open(engine) as connection:
+            yield connection
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait for the other threads of this process, which may have the file open in another mode."""
         lock = _file_lock(self.path)
         if not lock.acquire(timeout=self.busy_timeout_seconds):
             raise BusyError(f"the {self.label} {BUSY.hint}")
         try:
-            with self._open(self.read_only_engine if read_only else self.engine) as connection:
-                yield connection
+            yield
         finally:
             lock.release()
 
@@ -96,10 +102,11 @@ class DuckDB(Backend):
         import duckdb
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if not self.path.exists():
-            quoted = str(self.path).replace("'", "''")
-            with duckdb.connect(":memory:") as connection:
-                connection.execute(f"ATTACH '{quoted}' AS warehouse (STORAGE_VERSION 'v1.0.0')")
+        quoted = str(self.path).replace("'", "''")
+        with self._turn():
+            if not self.path.exists():
+                with duckdb.connect(":memory:") as connection:
+                    connection.execute(f"ATTACH '{quoted}' AS warehouse (STORAGE_VERSION 'v1.0.0')")
 
     @override
     def column_names(self, connection: sa.Connection, table: sa.Table) -> set[str]:
@@ -127,10 +134,9 @@ class DuckDB(Backend):
         names = ", ".join(connection.dialect.identifier_preparer.quote(name) for name in batch.column_names)
         target = connection.dialect.identifier_preparer.format_table(table)
         cursor.register("callhistory_batch", batch)
-        try:
-            cursor.execute(f"INSERT INTO {target} ({names}) SELECT {names} FROM callhistory_batch")  # noqa: S608
-        finally:
-            cursor.unregister("callhistory_batch")
+        cursor.execute(f"INSERT INTO {target} ({names}) SELECT {names} FROM callhistory_batch")  # noqa: S608
+        # Not after an error: the transaction is aborted then, and its connection about to be closed.
+        cursor.unregister("callhistory_batch")
 
     @override
     def failure(self, error: BaseException) -> Failure | None:

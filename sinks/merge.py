@@ -11,18 +11,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
 
+from sinks.backend import COLLIDED, MISFIT
+from sinks.bookkeeping import TIMES
 from sinks.certificate import content_hash
 from sinks.warehouse import Warehouse
 from transforms.errors import DataError
 from transforms.schema import CALL_PARTICIPANTS, CALL_VERSIONS, CALLS, REJECTED_ROWS, Column, Table
 from transforms.types import INSTANT, TEXT
 
-_IDS_PER_STATEMENT = 1_000
 _HASHES_PER_FETCH = 10_000
 _PREFIX = "callhistory_staged_"
 
@@ -35,8 +35,8 @@ STAGED_COLUMNS = {
 }
 """The columns of a batch, by table: all but those that the warehouse fills in itself."""
 
-KNOWN_COLUMNS = ("call_id", "row_hash", "window_start", "first_seen_at", "updated_at", "deleted_at", "started_at")
-"""The columns that ``StagedWindow.known`` answers with."""
+TIMES_COLUMNS = ("call_id", *TIMES)
+"""The columns that ``StagedWindow.times`` answers with."""
 
 _DIFFERENCES = Table(
     "differences",
@@ -151,21 +151,20 @@ class StagedWindow:
         if batch.num_rows:
             try:
                 self._backend.load(self._connection, self._staged[table.name], batch)
-            except sa.exc.IntegrityError as error:
-                raise DataError(f"a row of table {table.name} was staged twice, or lacks a value") from error
+            except (sa.exc.DBAPIError, self._backend.driver_error) as error:
+                if self._backend.failure(getattr(error, "orig", error)) not in (COLLIDED, MISFIT):
+                    raise
+                raise DataError(f"table {table.name}: a row comes twice, lacks a value, or has one too long") from error
 
-    def known(self, call_ids: pa.Array[Any] | pa.ChunkedArray[Any]) -> pa.Table:
-        """Return ``KNOWN_COLUMNS`` of those of ``call_ids`` (one batch) that the warehouse has, deleted or not."""
+    def times(self, first_start: datetime, last_start: datetime) -> pa.Table:
+        """Return ``TIMES_COLUMNS`` of the calls, not deleted, that start in the closed interval; after ``replace``."""
         calls = self._warehouse.tables[CALLS.name]
-        schema = pa.schema([CALLS.arrow_schema.field(name) for name in KNOWN_COLUMNS])
-        ids = call_ids.to_pylist()
-        rows: list[sa.Row[Any]] = []
-        for first in range(0, len(ids), _IDS_PER_STATEMENT):
-            query = sa.select(*(calls.c[name] for name in KNOWN_COLUMNS)).where(
-                calls.c.call_id.in_(ids[first : first + _IDS_PER_STATEMENT])
-            )
-            rows.extend(self._connection.execute(query))
-        return pa.Table.from_pylist([dict(row._mapping) for row in rows], schema)
+        query = sa.select(*(calls.c[name] for name in TIMES_COLUMNS)).where(
+            calls.c.started_at >= first_start, calls.c.started_at <= last_start, calls.c.deleted_at.is_(None)
+        )
+        schema = pa.schema([CALLS.arrow_schema.field(name) for name in TIMES_COLUMNS])
+        columns = list(zip(*self._connection.execute(query).tuples(), strict=True)) or [()] * len(schema)
+        return pa.table([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
 
     def counts(self, window_start: datetime, window_end: datetime) -> WindowCounts:
         """Return what the warehouse holds of the window; after ``replace``, what it is about to hold."""
