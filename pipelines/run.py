@@ -152,7 +152,7 @@ def run_plans(
 ) -> RunSummary:
     """Export the planned days, ``CALLHISTORY_CONCURRENCY`` side by side.
 
-    A failed window does not stop the others. Ctrl-C does, as does what none could survive (``SettingsError``): days
+    A failed window does not stop the others. Ctrl-C does, as does what none could survive (see `export_day`): days
     under way give their claims back, days not begun are left.
     """
     run = new_run(pipeline, on_event=on_event, run_id=run_id)
@@ -164,6 +164,8 @@ def run_plans(
             results = [result for future in futures if future in done for result in future.result()]
         except BaseException:
             run.stop.set()
+            # Lets go of those that wait for the request budget, which can take an hour.
+            pipeline.client.close()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     return RunSummary(run.run_id, results, requests_sent(pipeline) - requests_before)

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from pipelines.cli.command import DONE, FAILED, WRONG_USAGE, command
 from pipelines.cli.output import Output, Report
+from pipelines.cli.progress import tell_retries
 from transforms.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def check(output: Output) -> Report:
 
     from pipelines.checks import CheckResult, check_all
 
+    tell_retries(output)
     results = [CheckResult("settings", not problem, problem or "complete")]
     if settings is not None:
         results += check_all(settings, with_api=not problem)

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from pipelines.cli.command import DONE, INCOMPLETE, UsageError, command
 from pipelines.cli.output import Output, Report, counted, table
-from pipelines.cli.progress import RunProgress
+from pipelines.cli.progress import RunProgress, tell_retries
 
 if TYPE_CHECKING:
     from pipelines.context import Pipeline
@@ -87,6 +87,7 @@ def run_in_process(
     from pipelines.context import open_pipeline, utc_now
     from pipelines.run import run_plans
 
+    tell_retries(output)
     with open_pipeline(settings) as pipeline:
         now = utc_now()
         plans = plan(pipeline, now)
@@ -186,8 +187,9 @@ def _show_dry_run(console: Console, data: Mapping[str, Any]) -> None:
     unknown = data["windows_of_unknown_size"]
     guess = f" (a guess for {counted(unknown, 'window')} never read before)" if unknown else ""
     console.print(
-        f"{counted(data['windows'], 'window')}, {counted(data['requests'], 'request')}{guess}: "
-        f"at least {data['hours']:g} hours within the request budget. Nothing was exported."
+        f"{counted(data['windows'], 'window')}, {counted(data['requests'], 'request')}{guess}, "
+        f"{data['hours']:.2f} hours within the request budget. Nothing was exported.",
+        soft_wrap=True,
     )
 
 

@@ -8,9 +8,12 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from pipelines.cli import check, demo, export, status
+from pipelines.cli.check import check
 from pipelines.cli.command import WRONG_USAGE
+from pipelines.cli.demo import demo
+from pipelines.cli.export import backfill, export
 from pipelines.cli.output import Output, write_json
+from pipelines.cli.status import status
 
 app = typer.Typer(
     name="callhistory",
@@ -20,11 +23,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.command("demo")(demo.demo)
-app.command("export")(export.export)
-app.command("backfill")(export.backfill)
-app.command("status")(status.status)
-app.command("check")(check.check)
+app.command("demo")(demo)
+app.command("export")(export)
+app.command("backfill")(backfill)
+app.command("status")(status)
+app.command("check")(check)
 
 
 @app.callback(invoke_without_command=True)

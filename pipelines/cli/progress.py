@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from pipelines.cli.output import Output, counted
+from transforms.errors import CallHistoryError
 
 if TYPE_CHECKING:
     from datetime import date
@@ -97,6 +98,19 @@ class _Bars:
             self._of_day[day] = self.progress.add_task(day.isoformat(), total=None, state="")
         state = event.step.value.replace("_", " ") + _rows(event)
         self.progress.update(self._of_day[day], completed=event.rows_read, total=event.rows_expected, state=state)
+
+
+def tell_retries(output: Output) -> None:
+    """Tell of every retry with ``--verbose``, and of none without: each ends well, or in an error that is told."""
+    from stamina.instrumentation import RetryDetails, set_on_retry_hooks
+
+    def tell(details: RetryDetails) -> None:
+        cause = details.caused_by
+        # The text of a foreign exception may quote a row.
+        reason = str(cause) if isinstance(cause, CallHistoryError) else type(cause).__name__
+        output.log(f"trying again in {details.wait_for:.1f} seconds: {reason}")
+
+    set_on_retry_hooks([tell] if output.verbose else [])
 
 
 def _rows(event: Event) -> str:

@@ -46,8 +46,8 @@ def status(output: Output) -> Report:
 
 
 def _show(console: Console, found: Status) -> None:
-    for line in _calendar(found.days):
-        console.print(line)
+    for month in _calendar(found.days):
+        console.print(month)
     console.print(_LEGEND, soft_wrap=True)
     gaps = [str(first) if first == last else f"{first} to {last}" for first, last in found.gaps]
     newest = found.newest_instant
