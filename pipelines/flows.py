@@ -168,10 +168,11 @@ def _summary_of(run_flow: Callable[..., Any], *parameters: Any) -> dict[str, Any
 
 def _run_days(pipeline: Pipeline, plans: Sequence[DayPlan], concurrency: int) -> dict[str, Any] | State[Any]:
     """Run one task per day and return the summary, as a failed state when it tells of failed windows."""
+    requests_before = requests_sent(pipeline)
     with _shared(_Work(new_run(pipeline))) as work:
         _run_tasks(work, plans, concurrency)
     results = [result for day in plans for result in work.of_day(day)]
-    run = RunSummary(work.run.run_id, results, requests_sent(pipeline))
+    run = RunSummary(work.run.run_id, results, requests_sent(pipeline) - requests_before)
     summary = run.to_dict()
     create_markdown_artifact(_markdown(summary), SUMMARY_ARTIFACT, f"Run {run.run_id}")
     if run.is_complete:
