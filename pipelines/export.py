@@ -5,27 +5,35 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+import pyarrow as pa
 import stamina
 
 from pipelines.context import Pipeline, utc_now
 from pipelines.planner import DayPlan, Due, PlannedWindow, next_reread
 from pipelines.windows import Window
-from sinks.bookkeeping import with_bookkeeping
+from sinks.bookkeeping import all_new, as_in_warehouse
 from sinks.ledger import Certificate, ClaimedDay, LedgerRow
 from sinks.merge import Changes, StagedWindow
 from sinks.parquet import LakeWriter
 from sinks.raw import RawFile, publish_raw
 from sinks.spool import Spool
 from transforms.calls import Normalised, normalise
-from transforms.errors import CallHistoryError, ClaimLostError, RetryableError, SettingsError, UnsettledWindowError
+from transforms.errors import (
+    CallHistoryError,
+    ClaimLostError,
+    RetryableError,
+    SettingsError,
+    TransportError,
+    UnsettledWindowError,
+)
 from transforms.json_text import JsonValue
-from transforms.schema import CALL_PARTICIPANTS, CALLS, REJECTED_ROWS
+from transforms.schema import CALL_PARTICIPANTS, CALLS, REJECTED_ROWS, Table
 
 LEASE = timedelta(minutes=10)
 READ_ATTEMPTS = 3
@@ -115,7 +123,8 @@ def export_day(run: Run, day: DayPlan) -> list[WindowResult]:
     """Claim a local day and export its due windows in order.
 
     A day that another run has claimed is left to it. A window that fails is noted in the ledger with its reason and
-    the day goes on; what no other window could survive either (``SettingsError``) is raised.
+    the day goes on; what no other window could survive either is raised: a ``SettingsError``, or the ``TransportError``
+    of a server that has not answered once.
     """
     ledger = run.pipeline.ledger
     claim = ClaimedDay(day.call_date, day.lock_start, day.lock_end, run.run_id)
@@ -130,9 +139,13 @@ def export_day(run: Run, day: DayPlan) -> list[WindowResult]:
             if row is None:
                 results.append(WindowResult(planned.window, planned.due, Outcome.DONE_ELSEWHERE))
             else:
-                results.append(_export_window(_Work(run, claim, planned, row, whole_day=day.window_count == 1)))
+                is_last = planned is day.windows[-1]
+                work = _Work(run, claim, planned, row, whole_day=day.window_count == 1, is_last=is_last)
+                results.append(_export_window(work))
     finally:
-        ledger.release_day(claim)
+        # The last window's own transaction gives the claim back: a transaction saved, where each opens a file.
+        if not results or results[-1].outcome is not Outcome.COMPLETE or len(results) < len(day.windows):
+            ledger.release_day(claim)
     return results
 
 
@@ -145,6 +158,7 @@ class _Work:
     planned: PlannedWindow
     before: LedgerRow
     whole_day: bool
+    is_last: bool
 
     @property
     def pipeline(self) -> Pipeline:
@@ -169,9 +183,13 @@ def _export_window(work: _Work) -> WindowResult:
     except SettingsError:
         raise
     except CallHistoryError as error:
+        if work.run.stop.is_set():
+            raise Stopped from error
         message = f"window {window.label}: {error}"
         work.pipeline.ledger.fail(window.start, message)
         work.run.tell(Step.FAILED, window)
+        if isinstance(error, TransportError) and not work.pipeline.client.has_answered:
+            raise
         later = isinstance(error, RetryableError)
         return WindowResult(window, due, Outcome.FAILED, error=message, may_succeed_later=later)
     raise AssertionError("the last attempt returns or raises")
@@ -239,35 +257,23 @@ def _publish(work: _Work, spool: Spool, api_total: int, read_at: datetime) -> Wi
         connection = stack.enter_context(pipeline.warehouse.transaction())
         pipeline.ledger.check_claim(connection, work.claim)
         staged = stack.enter_context(StagedWindow(pipeline.warehouse, connection))
-        writers = {
-            table: stack.enter_context(
-                LakeWriter(
-                    pipeline.lake,
-                    table,
-                    window.call_date,
-                    window.start,
-                    window.end,
-                    whole_day=work.whole_day,
-                    folder=spool.folder,
-                )
-            )
-            for table in (CALLS, CALL_PARTICIPANTS)
-        }
-        for batch in spool.batches(CALLS):
-            staged.add(CALLS, batch)
-            known = staged.known(batch["call_id"])
-            writers[CALLS].write(with_bookkeeping(batch, known, window.start, now))
-        for batch in spool.batches(CALL_PARTICIPANTS):
-            staged.add(CALL_PARTICIPANTS, batch)
-            writers[CALL_PARTICIPANTS].write(batch)
-        for batch in spool.batches(REJECTED_ROWS):
-            staged.add(REJECTED_ROWS, batch)
+        for table in (CALLS, CALL_PARTICIPANTS, REJECTED_ROWS):
+            for batch in spool.batches(table):
+                staged.add(table, batch)
         run.tell(Step.STAGED, window)
         changes = staged.replace(window.start, window.end, now)
         run.tell(Step.MERGED, window)
-        files_written = int(writers[CALLS].publish())
+
+        is_all_new = changes.inserted == spool.calls
+        calls = (
+            all_new(batch, window.start, now)
+            if is_all_new
+            else as_in_warehouse(batch, staged.times(batch["started_at"][0].as_py(), batch["started_at"][-1].as_py()))
+            for batch in spool.batches(CALLS)
+        )
+        files_written = int(_swap_in(work, spool, CALLS, calls))
         run.tell(Step.LAKE_CALLS_PUBLISHED, window)
-        files_written += int(writers[CALL_PARTICIPANTS].publish())
+        files_written += int(_swap_in(work, spool, CALL_PARTICIPANTS, spool.batches(CALL_PARTICIPANTS)))
         run.tell(Step.LAKE_PARTICIPANTS_PUBLISHED, window)
 
         certificate = _certificate(pipeline, window, spool, api_total, staged)
@@ -283,6 +289,8 @@ def _publish(work: _Work, spool: Spool, api_total: int, read_at: datetime) -> Wi
             settled=settled,
             late_changes=changes.calls_changed if closed_before else 0,
         )
+        if work.is_last:
+            pipeline.ledger.release(connection, work.claim)
         run.tell(Step.CERTIFIED, window)
     run.tell(Step.COMMITTED, window, api_total, api_total)
     return WindowResult(
@@ -293,6 +301,17 @@ def _publish(work: _Work, spool: Spool, api_total: int, read_at: datetime) -> Wi
         changes=changes,
         files_written=files_written,
     )
+
+
+def _swap_in(work: _Work, spool: Spool, table: Table, batches: Iterable[pa.Table]) -> bool:
+    """Replace the window in the lake's file of its day; return whether the lake has changed."""
+    lake, window = work.pipeline.lake, work.window
+    with LakeWriter(
+        lake, table, window.call_date, window.start, window.end, whole_day=work.whole_day, folder=spool.folder
+    ) as writer:
+        for batch in batches:
+            writer.write(batch)
+        return writer.publish()
 
 
 def _certificate(pipeline: Pipeline, window: Window, spool: Spool, api_total: int, staged: StagedWindow) -> Certificate:

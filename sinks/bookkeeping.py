@@ -1,46 +1,42 @@
-"""The columns that tell when a row came and changed, equal in lake and warehouse."""
+"""The columns that tell when a row came and changed: the warehouse decides them, the lake takes them over."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
-import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from transforms.errors import DataError
 from transforms.schema import CALLS
 
-_REMEMBERED = ("row_hash", "window_start", "first_seen_at", "updated_at", "deleted_at")
+TIMES = ("window_start", "first_seen_at", "updated_at")
 
 
-def with_bookkeeping(calls: pa.Table, known: pa.Table, window_start: datetime, now: datetime) -> pa.Table:
-    """Return ``calls`` (source columns and ``row_hash``) with the bookkeeping columns the warehouse will have.
+def all_new(calls: pa.Table, window_start: datetime, now: datetime) -> pa.Table:
+    """Return ``calls`` (source columns and ``row_hash``) as rows that the warehouse first saw at ``now``."""
+    values = {"window_start": window_start, "first_seen_at": now, "updated_at": now}
+    return _with_times(
+        calls, {name: pa.array([values[name]] * calls.num_rows, CALLS[name].type.arrow) for name in TIMES}
+    )
 
-    ``known`` holds what the warehouse has of these calls: call_id, row_hash, window_start, first_seen_at, updated_at
-    and deleted_at. A call that it has unchanged keeps its times; any other gets ``now``, and keeps only
-    ``first_seen_at``. This is the warehouse's own rule, applied before the file is swapped in.
+
+def as_in_warehouse(calls: pa.Table, warehouse_times: pa.Table) -> pa.Table:
+    """Return ``calls`` with the times that the warehouse holds for them.
+
+    ``warehouse_times`` has call_id, window_start, first_seen_at and updated_at of these calls, and maybe of others.
+    Raises ``DataError`` when one is missing there.
     """
-    columns = {name: CALLS[name].type.arrow for name in CALLS.column_names}
-    if not known.num_rows:
-        new = pa.array([now] * calls.num_rows, columns["updated_at"])
-        begun = pa.array([window_start] * calls.num_rows, columns["window_start"])
-        values = {"window_start": begun, "first_seen_at": new, "updated_at": new}
-    else:
-        remembered = known.to_pandas(types_mapper=pd.ArrowDtype).set_index("call_id")[list(_REMEMBERED)]
-        before = remembered.reindex(calls["call_id"].to_pylist())
-        row_hash = calls["row_hash"].to_pandas(types_mapper=pd.ArrowDtype)
-        unchanged = (before["row_hash"].to_numpy() == row_hash.to_numpy()) & before["deleted_at"].isna().to_numpy()
-        first_seen_at = before["first_seen_at"].fillna(now)
-        updated_at = before["updated_at"].where(unchanged, now)
-        begun_at = before["window_start"].where(unchanged, window_start)
-        values = {
-            name: pa.array(series.to_list(), columns[name])
-            for name, series in (
-                ("window_start", begun_at),
-                ("first_seen_at", first_seen_at),
-                ("updated_at", updated_at),
-            )
-        }
-    values["deleted_at"] = pa.array([None] * calls.num_rows, columns["deleted_at"])
-    for name, value in values.items():
-        calls = calls.append_column(name, value)
+    positions = pc.index_in(calls["call_id"], warehouse_times["call_id"])
+    if positions.null_count:
+        raise DataError(f"{positions.null_count} calls of a window are not in the warehouse that was to hold them")
+    return _with_times(calls, {name: warehouse_times[name].take(positions) for name in TIMES})
+
+
+def _with_times(calls: pa.Table, times: Mapping[str, Any]) -> pa.Table:
+    for name, values in times.items():
+        calls = calls.append_column(name, values)
+    calls = calls.append_column("deleted_at", pa.array([None] * calls.num_rows, CALLS["deleted_at"].type.arrow))
     return calls.select(list(CALLS.column_names))

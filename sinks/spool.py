@@ -6,9 +6,11 @@ bounded memory with the rest on disk.
 
 from __future__ import annotations
 
+import atexit
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 
@@ -25,7 +27,7 @@ from transforms.schema import CALL_PARTICIPANTS, CALLS, REJECTED_ROWS, Table
 BATCH_ROWS = 4_000
 """Rows normalised, staged and written at a time: the unit that memory depends on."""
 
-_SORT_MEMORY = "64MB"
+_SORT_MEMORY = "128MB"
 _ROW_ORDER = {
     CALLS.name: "started_at, call_id",
     CALL_PARTICIPANTS.name: "started_at, call_id, position",
@@ -50,7 +52,7 @@ class Spool:
         self._folder = tempfile.TemporaryDirectory(prefix="callhistory-")
         self._path = Path(self._folder.name)
         self._batch = 0
-        self._duckdb: duckdb.DuckDBPyConnection | None = None
+        self._sorter: duckdb.DuckDBPyConnection | None = None
         self._superseded = False
         self.raw = RawWriter(self._path / "raw.jsonl.zst")
         self.calls = 0
@@ -63,8 +65,8 @@ class Spool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.raw.__exit__()
-        if self._duckdb is not None:
-            self._duckdb.close()
+        if self._sorter is not None:
+            self._sorter.close()
         self._folder.cleanup()
 
     @property
@@ -90,17 +92,12 @@ class Spool:
         """Finish: ``calls`` and ``rejected`` are then the distinct calls and the rejects that were read."""
         self._flush()
         self.raw.__exit__()
-        # One connection per window: DuckDB's memory limit and its overflow folder belong to the window, too.
-        connection = duckdb.connect(
-            config={"memory_limit": _SORT_MEMORY, "threads": "1", "temp_directory": str(self._path / "overflow")}
-        )
-        connection.execute("SET TimeZone = 'UTC'")
-        self._duckdb = connection
+        self._sorter = _sorter().cursor()
         if self._files(CALLS):
             rows, distinct = self._fetch_one(f"SELECT count(*), count(DISTINCT call_id) FROM {self._source(CALLS)}")  # noqa: S608
             self.calls = distinct
             if rows != distinct:
-                connection.execute(
+                self._sorter.execute(
                     "CREATE TEMP TABLE last_version AS SELECT call_id, max(batch) AS batch "  # noqa: S608
                     f"FROM {self._source(CALLS)} GROUP BY call_id"
                 )
@@ -108,14 +105,14 @@ class Spool:
 
     def batches(self, table: Table) -> Iterator[pa.Table]:
         """Yield the rows of ``table``, sorted, at most ``BATCH_ROWS`` at a time, in the columns that were spooled."""
-        if self._duckdb is None:
+        if self._sorter is None:
             raise RuntimeError("the spool is not sealed")
         if not self._files(table):
             return
         latest = ""
         if self._superseded and table is not REJECTED_ROWS:
             latest = "SEMI JOIN last_version USING (call_id, batch)"
-        reader = self._duckdb.sql(
+        reader = self._sorter.sql(
             f"SELECT * EXCLUDE (batch) FROM {self._source(table)} {latest} ORDER BY {_ROW_ORDER[table.name]}"  # noqa: S608
         ).to_arrow_reader(BATCH_ROWS)
         for batch in reader:
@@ -153,7 +150,17 @@ class Spool:
         return f"read_parquet('{self._path}/{table.name}-*.parquet')"
 
     def _fetch_one(self, query: str) -> tuple[int, ...]:
-        if self._duckdb is None:
+        if self._sorter is None:
             raise RuntimeError("the spool is not sealed")
-        [row] = self._duckdb.execute(query).fetchall()
+        [row] = self._sorter.execute(query).fetchall()
         return tuple(row)
+
+
+@cache
+def _sorter() -> duckdb.DuckDBPyConnection:
+    """The process's one in-memory DuckDB for sorting: its memory limit holds for all windows together."""
+    overflow = tempfile.TemporaryDirectory(prefix="callhistory-")
+    connection = duckdb.connect(config={"memory_limit": _SORT_MEMORY, "threads": "1", "temp_directory": overflow.name})
+    atexit.register(overflow.cleanup)
+    atexit.register(connection.close)
+    return connection
