@@ -20,7 +20,7 @@ from pipelines.settings import Settings, is_loopback
 from pipelines.stringeex.auth import TOKEN_HEADER, KeyPairAuth, PortalLoginAuth, TokenAuth
 from pipelines.stringeex.budget import RequestBudget, shared_budget
 from pipelines.stringeex.endpoints import Operation
-from pipelines.stringeex.envelope import RejectedError, parse, read_body
+from pipelines.stringeex.envelope import RejectedError, parse, read_body, retry_after_seconds
 from transforms.errors import (
     ApiError,
     AuthenticationError,
@@ -110,6 +110,11 @@ class StringeeXClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def has_answered(self) -> bool:
+        """Whether the server has given any answer so far; if not, its address or the network may be wrong."""
+        return self._reached
+
     def close(self) -> None:
         """Close the connections; a thread that waits for the budget is let go with a RetryableError."""
         self._closed.set()
@@ -163,7 +168,7 @@ class StringeeXClient:
                 declared.method, url or self._url(declared, path_values or {}), headers=headers, auth=self._auth
             ) as response:
                 if response.status_code == 429:
-                    self.budget.blocked(operation)
+                    self.budget.blocked(operation, retry_after_seconds(response))
                 yield response
         except httpx.HTTPError as error:
             raise _transport_error(declared.endpoint, error) from error

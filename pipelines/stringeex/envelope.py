@@ -21,7 +21,7 @@ _SPEAKS_OF_AUTHENTICATION = re.compile(r"auth(?!or\b)|token|jwt", re.IGNORECASE)
 _SAYS_TRY_AGAIN = re.compile(
     r"busy|try again|temporar|overload|too many|time.?out|timed out|unavailable", re.IGNORECASE
 )
-_PRIVATE = re.compile(r"\S+@\S+|\+?\d[\d\s.-]{6,}\d|[\w-]{16,}(\.[\w-]+)*")
+_PRIVATE = re.compile(r"\S+@\S+|\+?\d[\d\s.-]{6,}\d|(?=[\w.-]*\d)[\w-]{16,}(\.[\w-]+)*")
 
 
 class RejectedError(CallHistoryError):

@@ -144,7 +144,8 @@ class _Part:
     def pages(self) -> Iterator[HistoryPage]:
         """Give the new rows, page by page, and check at the end that they are all."""
         with self._traits.finding_out():
-            self._limit = self._traits.limit_to_ask(self._client.settings.page_size)
+            limit = self._traits.limit_to_ask(self._client.settings.page_size)
+            self._limit = min(limit, self._cap or limit)
             self._by_page_number = self._traits.version_2 is False
             answer = self._ask_first()
             self._learn(answer)
@@ -219,16 +220,24 @@ class _Part:
         """Take note of what the first page tells about the server."""
         if answer.search_after and answer.rows:
             self._traits.remember(version_2=True)
-        elif answer.rows and not self._traits.version_2:
+        elif 0 < len(answer.rows) < answer.total:
             self._by_page_number = True
-            if len(answer.rows) < answer.total:  # otherwise the server may have seen no need to say where to go on
-                self._traits.remember(version_2=False)
+            self._traits.remember(version_2=False)
+        elif answer.rows and self._traits.version_2 is None:
+            self._by_page_number = True  # for this read only: all rows came, so a cursor may have been left out
 
     def _check_fullness(self, answer: Answer) -> None:
         """Have the part split when one query cannot give all of it, or not within the memory promised."""
-        total, cap, one_millisecond = answer.total, self._cap, self._end_ms - self._start_ms == 1
-        too_deep = total > cap and (self._by_page_number or bool(self._traits.keyset_capped))
-        if cap and len(answer.rows) < total and (total == cap or too_deep):
+        rows, total, cap, one_millisecond = (
+            len(answer.rows),
+            answer.total,
+            self._cap,
+            self._end_ms - self._start_ms == 1,
+        )
+        # By page number the last page must fit under the cap as a whole, even when it is not full.
+        depth = -(-total // rows) * rows if rows and self._by_page_number else total
+        too_deep = rows < total and depth > cap and (self._by_page_number or bool(self._traits.keyset_capped))
+        if cap and (total == cap or too_deep):
             if one_millisecond:
                 raise self._full_millisecond(total)
             raise _TooFullError(_pieces(total, cap))
@@ -295,7 +304,7 @@ class _Part:
         if self.distinct > self.total:
             self._overfull_pages += 1
             return not (goes_on and full and self._overfull_pages == 1)
-        at_cap = self._by_page_number and self.distinct == self._cap
+        at_cap = self._by_page_number and 0 < self._cap < self.distinct + len(answer.rows)
         return not (goes_on and full and progressed) or at_cap
 
     def _advance(self, answer: Answer, progressed: bool) -> None:

@@ -38,7 +38,8 @@ class ServerTraits:
         self.version_2: bool | None = None
         self.ascending: bool | None = None
         self.keyset_capped: bool | None = None
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        self._finding_out = threading.Lock()
 
     def to_dict(self) -> dict[str, int | bool]:
         """Return what is known as a JSON-able mapping."""
@@ -73,8 +74,9 @@ class ServerTraits:
     @contextlib.contextmanager
     def finding_out(self) -> Iterator[None]:
         """Keep other threads from asking the server the same questions at the same time, until they are answered."""
-        if self.version_2 is not None:
-            yield
-            return
-        with self._lock:
-            yield
+        if self.version_2 is None:
+            with self._finding_out:
+                if self.version_2 is None:
+                    yield
+                    return
+        yield

