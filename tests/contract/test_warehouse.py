@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sinks.certificate import content_hash
-from sinks.merge import KNOWN_COLUMNS, STAGED_COLUMNS, Changes, StagedWindow, WindowCounts
+from sinks.merge import STAGED_COLUMNS, TIMES_COLUMNS, Changes, StagedWindow, WindowCounts
 from sinks.warehouse import Warehouse
 from tests import databases
 from transforms.errors import BusyError, DataError, StorageError
@@ -291,18 +291,22 @@ def test_rejected_rows_become_those_of_the_last_read(warehouse: Warehouse) -> No
     assert {row["window_start"] for row in read(warehouse, REJECTED_ROWS)} == {END}
 
 
-def test_known_tells_what_the_warehouse_has(warehouse: Warehouse) -> None:
-    kept, gone = call("kept", START + MILLISECOND), call("gone")
-    publish(warehouse, [kept, gone, call("not asked for")])
-    publish(warehouse, [kept, call("not asked for")], now=LATER)
+def test_times_are_those_of_the_live_calls_between_two_starts(warehouse: Warehouse) -> None:
+    rows = [call(name, START + number * MILLISECOND) for number, name in enumerate(("early", "kept", "gone", "late"))]
+    publish(warehouse, rows)
+    changed = call("kept", START + MILLISECOND, agent_name="An")
     with warehouse.transaction() as connection, StagedWindow(warehouse, connection) as staged:
-        asked = pa.array(["gone", "kept", *(f"unknown-{number}" for number in range(2_500))])
-        known = staged.known(asked)
-        assert staged.known(pa.array([], pa.string())).num_rows == 0
-    assert known.schema.equals(pa.schema([CALLS.arrow_schema.field(name) for name in KNOWN_COLUMNS]))
-    deleted, live = sorted(known.to_pylist(), key=lambda row: row["call_id"])
-    assert (deleted["call_id"], deleted["deleted_at"], deleted["row_hash"]) == ("gone", LATER, gone["row_hash"])
-    assert (live["call_id"], live["deleted_at"], live["started_at"]) == ("kept", None, START + MILLISECOND)
+        staged.add(CALLS, batch(CALLS, [rows[0], changed, rows[3], call("new", START + 2 * MILLISECOND)]))
+        staged.replace(START, END, LATER)
+        times = staged.times(START + MILLISECOND, START + 2 * MILLISECOND)
+        nothing = staged.times(END, END)
+    assert times.schema.equals(pa.schema([CALLS.arrow_schema.field(name) for name in TIMES_COLUMNS]))
+    assert sorted(times.to_pylist(), key=lambda row: row["call_id"]) == [
+        {"call_id": "kept", "window_start": START, "first_seen_at": NOW, "updated_at": LATER},
+        {"call_id": "new", "window_start": START, "first_seen_at": LATER, "updated_at": LATER},
+    ]
+    assert nothing.schema.equals(times.schema)
+    assert nothing.num_rows == 0
 
 
 def test_many_batches_are_one_window(warehouse: Warehouse) -> None:
