@@ -50,7 +50,7 @@ def test_golden_rows(name: str) -> None:
 
 
 @given(ROWS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_json_gives_tables_of_the_declared_schema(rows: list[Any]) -> None:
     result = normalised(rows)
     assert len(result.calls) + len(result.rejects) == len(rows)
@@ -74,7 +74,7 @@ def test_any_json_gives_tables_of_the_declared_schema(rows: list[Any]) -> None:
 
 
 @given(ODD_CALLS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_whatever_was_served_is_in_a_column_or_in_extra(row: Any) -> None:
     for record in records(normalised([row]).calls):
         extra = extra_of(record)

@@ -109,7 +109,7 @@ def test_participants_stay_with_their_calls() -> None:
 
 
 @given(JSON_VALUES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_every_entry_of_a_list_is_one_row_with_its_raw_form(value: Any) -> None:
     entries = participants([value, "user1"])
     assert [json.loads(entry["raw"]) for entry in entries] == [value, "user1"]
