@@ -103,6 +103,21 @@ def test_a_wrong_secret_costs_two_requests_and_names_the_setting(portal, connect
     assert portal.counts["history"] == 2
 
 
+def test_settings_that_worked_are_tried_again_after_a_refusal(portal, connect):
+    client = connect()
+    client.request("history", params=WINDOW)
+    portal.faults.append(fault.AuthRejected(count=2))
+    with pytest.raises(AuthenticationError):
+        client.request("history", params=WINDOW)
+    assert client.request("history", params=WINDOW)["totalCount"] == 1
+
+
+def test_a_proxy_of_the_environment_is_not_used_for_this_machine(monkeypatch, connect):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    assert connect().request("history", params=WINDOW)["totalCount"] == 1
+
+
 def test_a_wrong_password_costs_one_request_and_names_the_setting(portal, connect):
     client = connect({**LOGIN, "STRINGEEX_PASSWORD": "wrong-password"})
     with pytest.raises(AuthenticationError, match="STRINGEEX_PASSWORD") as caught:

@@ -229,6 +229,17 @@ def test_a_repeated_page_is_dropped(version_2):
     assert (read.repeated_rows, read.requests) == (100, 6)
 
 
+def test_a_repeated_page_of_rows_without_ids_is_dropped():
+    portal = portal_of([])
+    for number in range(250):
+        portal.add_call({"start_time": START_MS + number}, start_ms=START_MS + number, call_id=f"index-{number:03d}")
+    portal.faults.append(fault.RepeatPage(after=2, count=1))
+    with reader_of(portal) as reader:
+        read = reader.read(START, START + DAY)
+        assert canonical(row for page in read for row in page.rows) == canonical(truth(portal))
+        assert read.repeated_rows == 100
+
+
 @pytest.mark.parametrize(
     ("version_2", "looping"),
     [(True, fault.LoopSearchAfter()), (True, fault.RepeatPage(after=1)), (False, fault.RepeatPage(after=1))],
@@ -338,6 +349,10 @@ def test_the_answer_of_another_window_is_refused():
     portal = portal_of([*range(50), *range(90_000_000, 90_000_050)])
     portal.faults.append(fault.OtherWindow(shift_seconds=90_000))
     with reader_of(portal) as reader, pytest.raises(RetryableError, match="another window"):
+        read_all(reader)
+    portal = portal_of([*range(250), *range(90_000_000, 90_000_050)])
+    portal.faults.append(fault.OtherWindow(shift_seconds=90_000, after=1))
+    with reader_of(portal) as reader, pytest.raises(RetryableError, match=r"another window's \(all 50 rows of a page"):
         read_all(reader)
 
 
