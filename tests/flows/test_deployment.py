@@ -17,7 +17,7 @@ from pipelines.stringeex.simulator import spawn
 from tests.flows.conftest import PrefectServer, poll, process_group, settings_for
 
 PREFECT_FILE = Path(__file__).parents[2] / "deployments" / "prefect.yaml"
-EVERY_SECOND = "* * * * * *"
+EVERY_FIVE_SECONDS = "* * * * * */5"
 
 
 def _runs(client: SyncPrefectClient, deployment_id: UUID) -> list[FlowRun]:
@@ -54,8 +54,7 @@ def test_a_scheduled_deployment_exports_every_call(
         nights = poll(lambda: _runs(prefect_client, nightly.id), "the scheduler to plan the nights")
         assert {(run.expected_start_time.hour, run.expected_start_time.minute) for run in nights} == {(18, 30)}
 
-        every_second = ("deployment", "schedule", "create", "export_calls/nightly", "--cron", EVERY_SECOND)
-        prefect_server.prefect(*every_second, "--replace", "--accept-yes", folder=tmp_path)
+        prefect_client.create_deployment_schedules(nightly.id, [(CronSchedule(cron=EVERY_FIVE_SECONDS), True)])
         worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "callhistory"]
         log = tmp_path / "worker.log"
         with process_group(worker, prefect_server.environment, tmp_path.parent, log):
@@ -67,7 +66,7 @@ def test_a_scheduled_deployment_exports_every_call(
                 return [run for run in runs if run.auto_scheduled and run.state and run.state.is_completed()]
 
             run = poll(completed, f"a scheduled run to complete: see {log}", timeout_seconds=90)[0]
-            prefect_server.prefect("deployment", "schedule", "pause", "--all", folder=tmp_path)
+        prefect_client.delete_deployment(nightly.id)
         assert run.name.startswith("export 2")
         assert run.parameters == {}
 
