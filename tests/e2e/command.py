@@ -1,0 +1,78 @@
+"""The real command in a process of its own, and an account at a simulated portal for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.stringeex.simulator import CREDENTIALS
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a command ended."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one JSON object on stdout; anything else there fails the test."""
+        data = json.loads(self.stdout)
+        assert isinstance(data, dict)
+        assert self.stdout.count("\n") == 1
+        return data
+
+    @property
+    def output(self) -> str:
+        """Everything that was shown."""
+        return self.stdout + self.stderr
+
+
+def account(base_url: str, **settings: str) -> dict[str, str]:
+    """Return the settings of an account at the simulated portal, without limits."""
+    return {
+        "STRINGEEX_BASE_URL": base_url,
+        "STRINGEEX_API_KEY_SID": CREDENTIALS.api_key_sid,
+        "STRINGEEX_API_KEY_SECRET": CREDENTIALS.api_key_secret,
+        "STRINGEEX_HISTORY_REQUESTS_PER_10S": "0",
+        "STRINGEEX_REQUESTS_PER_10S": "0",
+        "STRINGEEX_REQUESTS_PER_HOUR": "0",
+        **settings,
+    }
+
+
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a process that sees these settings and no others."""
+    ours = ("STRINGEEX_", "CALLHISTORY_", "PREFECT_")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return inherited | {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "100"} | settings
+
+
+def command_line(*arguments: str) -> list[str]:
+    """Return the command line of ``callhistory`` with these arguments."""
+    return [sys.executable, "-m", "pipelines.cli.main", *arguments]
+
+
+def callhistory(*arguments: str, cwd: Path, settings: Mapping[str, str], **options: Any) -> Finished:
+    """Run ``callhistory`` to its end."""
+    done = subprocess.run(
+        command_line(*arguments),
+        cwd=cwd,
+        env=environment(settings),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        **options,
+    )
+    return Finished(done.returncode, done.stdout, done.stderr)

@@ -1,0 +1,322 @@
+"""The command as users run it: its own process, a real portal on loopback, a warehouse file and a lake folder."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from zoneinfo import ZoneInfo
+
+import duckdb
+import pytest
+from typer.testing import CliRunner
+
+from pipelines.cli.main import app
+from pipelines.stringeex.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
+from pipelines.stringeex.simulator import faults as fault
+from pipelines.windows import day_bounds
+from sinks.ledger import Ledger
+from sinks.warehouse import Warehouse
+from tests.e2e.command import account, callhistory, command_line, environment
+
+TIMEZONE = "Asia/Ho_Chi_Minh"
+TODAY = datetime.now(ZoneInfo(TIMEZONE)).date()
+DAYS = 4
+FIRST = TODAY - timedelta(days=DAYS - 1)
+CALLS = 600
+WAREHOUSE_URL = "duckdb:///data/warehouse.duckdb"
+
+
+@pytest.fixture
+def portal():
+    """Calls on the three days before today, none of them late."""
+    calls = generate(7, FIRST, DAYS - 1, CALLS, late_arrival_share=0, late_change_share=0)
+    return Portal(calls, PortalOptions(rate_limits=NO_LIMITS))
+
+
+@pytest.fixture
+def run(portal, tmp_path):
+    """Return a function that runs a command of this account in a folder of its own."""
+    with SimulatedPortal(portal) as server:
+        settings = account(server.base_url, CALLHISTORY_START_DATE=FIRST.isoformat())
+
+        def run(*arguments, **more):
+            return callhistory(*arguments, cwd=tmp_path, settings=settings | more)
+
+        run.settings = settings
+        yield run
+
+
+def bounds_ms(day):
+    return tuple(int(instant.timestamp() * 1000) for instant in day_bounds(day, TIMEZONE))
+
+
+def truth(portal, day):
+    """How many calls the portal has on a local day."""
+    start_ms, end_ms = bounds_ms(day)
+    return len(portal.keys(start_ms, end_ms - 1))
+
+
+def query(tmp_path, sql):
+    with duckdb.connect(str(tmp_path / "data/warehouse.duckdb"), read_only=True) as connection:
+        return connection.sql(sql).fetchall()
+
+
+# ---- export, status, backfill ----------------------------------------------------------------------------------------
+
+
+def test_an_export_from_nothing_to_a_second_run(run, portal, tmp_path):
+    days = [FIRST + timedelta(days=offset) for offset in range(DAYS)]
+    expected = {day.isoformat(): truth(portal, day) for day in days}
+
+    first = run("export", "--json")
+    assert first.exit_code == 0, first.stderr
+    assert first.json["complete"] is True
+    assert first.json["calls"] == first.json["calls_inserted"] == sum(expected.values()) > 0.9 * CALLS
+    for count in ("api_total", "lake_rows", "warehouse_rows"):
+        assert {day["call_date"]: day[count] for day in first.json["days"]} == expected
+    assert query(tmp_path, "SELECT count(*), count(DISTINCT call_id) FROM calls") == [(sum(expected.values()),) * 2]
+
+    status = run("status", "--json")
+    assert status.exit_code == 0, status.stderr
+    states = {day["call_date"]: (day["state"], day["calls"]) for day in status.json["days"]}
+    assert states == {day: ("complete", expected[day]) for day in expected} | {
+        TODAY.isoformat(): ("provisional", expected[TODAY.isoformat()])
+    }
+    assert (status.json["gaps"], status.json["failed_windows"], status.json["due_windows"]) == ([], [], 1)
+    newest = datetime.fromisoformat(status.json["newest_instant"])
+    assert timedelta() <= datetime.now(UTC) - newest < timedelta(minutes=5)
+
+    portal.counts.clear()
+    second = run("export")
+    assert second.exit_code == 0, second.stderr
+    assert "0 inserted, 0 updated, 0 restored, 0 vanished" in second.stdout
+    assert portal.counts["history"] == 1, "only the day that is not over is due"
+
+    shown = run("status")
+    assert shown.exit_code == 0
+    assert re.search(r"^\d{4}-\d\d +.*c", shown.stdout, re.MULTILINE)
+    assert f"{sum(expected.values()):,} calls" in shown.stdout
+    assert re.search(r"^gaps +none$", shown.stdout, re.MULTILINE)
+
+
+def test_a_backfill_does_its_range_and_no_more(run, portal, tmp_path):
+    day = FIRST.isoformat()
+    done = run("backfill", "--from", day, "--to", day, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert [(d["call_date"], d["api_total"]) for d in done.json["days"]] == [(day, truth(portal, FIRST))]
+
+    again = run("backfill", "--from", day, "--to", day)
+    assert (again.exit_code, again.stdout) == (0, "Nothing is due.\n")
+
+    requests = portal.counts["history"]
+    forced = run("backfill", "--from", day, "--to", day, "--force", "--json")
+    assert forced.exit_code == 0, forced.stderr
+    assert portal.counts["history"] > requests
+    assert forced.json["calls"] == truth(portal, FIRST)
+    assert all(forced.json[f"calls_{kind}"] == 0 for kind in ("inserted", "updated", "restored", "vanished"))
+
+    status = run("status", "--json")
+    assert status.exit_code == 3
+    yesterday = TODAY - timedelta(days=1)
+    assert status.json["gaps"] == [{"from": (FIRST + timedelta(days=1)).isoformat(), "to": yesterday.isoformat()}]
+    assert run("status").exit_code == 3
+
+
+def test_a_dry_run_asks_the_api_for_nothing_and_needs_no_credentials(run, portal, tmp_path):
+    arguments = ("backfill", "--from", FIRST.isoformat(), "--to", TODAY.isoformat(), "--dry-run")
+    limits = {"STRINGEEX_HISTORY_REQUESTS_PER_10S": "1", "STRINGEEX_API_KEY_SID": "", "STRINGEEX_API_KEY_SECRET": ""}
+    planned = run(*arguments, "--json", **limits)
+    assert planned.exit_code == 0, planned.stderr
+    assert (planned.json["windows"], planned.json["windows_of_unknown_size"]) == (DAYS, DAYS)
+    assert {window["due"] for day in planned.json["days"] for window in day["windows"]} == {"new"}
+    assert not portal.counts
+    assert query(tmp_path, "SELECT (SELECT count(*) FROM calls) + (SELECT count(*) FROM export_windows)") == [(0,)]
+    assert [path for path in (tmp_path / "data/lake").rglob("*") if path.is_file()] == []
+
+    assert run("export").exit_code == 0
+    portal.counts.clear()
+    known = run(*arguments, "--force", "--json", **limits)
+    pages = sum(max(1, -(-truth(portal, FIRST + timedelta(days=offset)) // 100)) for offset in range(DAYS))
+    assert (known.json["windows_of_unknown_size"], known.json["requests"]) == (0, pages)
+    assert known.json["hours"] == round(pages / 360, 2)
+    shown = run(*arguments, "--force", **limits)
+    assert f"{DAYS} windows, {pages} requests, " in shown.stdout
+    assert "Nothing was exported." in shown.stdout
+    assert not portal.counts
+
+
+# ---- what goes wrong on the way --------------------------------------------------------------------------------------
+
+
+def test_a_failed_window_is_told_and_the_others_are_exported(run, portal):
+    start_ms, _ = bounds_ms(FIRST)
+    refused = fault.Envelope(r=7, message="no", when=lambda request: str(start_ms) in str(request.query))
+    portal.faults.append(refused)
+    failed = run("export")
+    assert refused.fired
+    assert failed.exit_code == 3
+    assert re.search(rf"^{FIRST} .*FAILED$", failed.stdout, re.MULTILINE)
+    assert "r=7" in failed.stdout
+    assert "1 window failed" in failed.stdout
+    assert len(re.findall(r" yes$", failed.stdout, re.MULTILINE)) == DAYS - 1
+    assert "Traceback" not in failed.output
+
+    status = run("status", "--json")
+    assert status.exit_code == 3
+    assert status.json["days"][0]["state"] == "failed"
+    assert status.json["gaps"] == [{"from": FIRST.isoformat(), "to": FIRST.isoformat()}]
+    assert "r=7" in status.json["failed_windows"][0]["error"]
+
+    portal.faults.clear()
+    mended = run("export", "--json")
+    assert (mended.exit_code, mended.json["complete"]) == (0, True)
+    assert FIRST.isoformat() in {day["call_date"] for day in mended.json["days"]}
+    assert run("status").exit_code == 0
+
+
+def test_a_day_that_another_run_has_claimed_is_left_to_it_and_said_so(run, portal, tmp_path):
+    day = TODAY - timedelta(days=1)
+    assert run("backfill", "--from", day.isoformat(), "--to", day.isoformat()).exit_code == 0
+    with duckdb.connect(str(tmp_path / "data/warehouse.duckdb")) as connection:
+        connection.execute(
+            "UPDATE export_windows SET claimed_by = 'another', claim_expires_at = now() + INTERVAL 1 HOUR"
+        )
+    portal.counts.clear()
+    left = run("backfill", "--from", day.isoformat(), "--to", day.isoformat(), "--force")
+    assert left.exit_code == 0, left.output
+    assert re.search(rf"^{day} .*another run is at it$", left.stdout, re.MULTILINE)
+    assert not portal.counts
+    states = {d["call_date"]: d["state"] for d in run("status", "--json").json["days"]}
+    assert states[day.isoformat()] == "running"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_a_run_cleanly(run, portal, tmp_path, number):
+    portal.options.latency_seconds = 0.2
+    running = subprocess.Popen(
+        command_line("export", "--json"),
+        cwd=tmp_path,
+        env=environment(run.settings | {"STRINGEEX_PAGE_SIZE": "10"}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while portal.counts["history"] < 4 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    running.send_signal(number)
+    stdout, stderr = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert json.loads(stdout) == {"error": stderr.strip(), "error_type": "KeyboardInterrupt"}
+    assert stderr.startswith("stopped")
+    warehouse = Warehouse(f"duckdb:///{tmp_path / 'data/warehouse.duckdb'}")
+    rows = Ledger(warehouse).rows()
+    assert rows
+    assert all(row.claimed_by is None for row in rows)
+
+    portal.options.latency_seconds = 0
+    after = run("export", "--json")
+    assert (after.exit_code, after.json["complete"]) == (0, True)
+    assert after.json["calls"] == sum(truth(portal, FIRST + timedelta(days=offset)) for offset in range(DAYS))
+
+
+# ---- check, progress, Prefect ----------------------------------------------------------------------------------------
+
+
+def test_check_tries_everything_with_one_request(run, portal):
+    checked = run("check", "--json")
+    assert checked.exit_code == 0, checked.output
+    assert [check["name"] for check in checked.json["checks"]] == [
+        "settings", "credentials", "database", "lake", "recordings archive"
+    ]  # fmt: skip
+    assert all(check["ok"] for check in checked.json["checks"])
+    assert len(portal.log) == 1
+    shown = run("check")
+    assert [line[:7] for line in shown.stdout.splitlines()] == ["ok     "] * 5
+
+
+def test_check_goes_on_after_a_failure(run, portal, tmp_path):
+    (tmp_path / "file").write_text("")
+    wrong = {"CALLHISTORY_LAKE_URL": "file/lake", "STRINGEEX_API_KEY_SECRET": "not-the-secret"}
+    checked = run("check", "--json", **wrong)
+    assert checked.exit_code == 1
+    outcome = {check["name"]: check["ok"] for check in checked.json["checks"]}
+    assert outcome == {
+        "settings": True, "credentials": False, "database": True, "lake": False, "recordings archive": True
+    }  # fmt: skip
+
+
+def test_progress_is_lines_elsewhere_and_bars_on_a_terminal(run):
+    lines = run("export", "--verbose", "--json")
+    assert lines.json["complete"] is True
+    assert len(re.findall(r"--\S+Z committed \(", lines.stderr)) == DAYS
+    bars = run("backfill", "--from", FIRST.isoformat(), "--to", TODAY.isoformat(), "--force", FORCE_COLOR="1")
+    assert bars.exit_code == 0
+    assert "━" in bars.stderr
+    assert "all days" in bars.stderr
+    assert "━" not in bars.stdout
+
+
+def test_with_a_prefect_api_the_flow_does_the_work(monkeypatch, tmp_path):
+    done = {
+        "complete": False,
+        "calls": 1, "calls_inserted": 1, "calls_updated": 0, "calls_restored": 0, "calls_vanished": 0,
+        "rows_rejected": 0, "files_written": 2, "requests": 3, "days": [], "errors": [],
+    }  # fmt: skip
+    calls = []
+    flows = SimpleNamespace(
+        run_export_flow=lambda: calls.append("export") or done,
+        run_backfill_flow=lambda first, last, force: calls.append((first, last, force)) or done,
+    )
+    monkeypatch.setitem(sys.modules, "pipelines.flows", flows)
+    monkeypatch.chdir(tmp_path)
+    settings = account("http://127.0.0.1:9", PREFECT_API_URL="http://127.0.0.1:9/api")
+    runner = CliRunner(env=settings)
+    exported = runner.invoke(app, ["export", "--json"])
+    assert (exported.exit_code, json.loads(exported.stdout)) == (3, done)
+    day = FIRST.isoformat()
+    backfilled = runner.invoke(app, ["backfill", "--from", day, "--to", day, "--force", "--json"])
+    assert (backfilled.exit_code, json.loads(backfilled.stdout)) == (3, done)
+    assert calls == ["export", (FIRST, FIRST, True)]
+
+
+# ---- demo ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_demo_ends_with_queries_that_work_as_printed(tmp_path):
+    bystanders = [tmp_path / "data/lake/mine.txt", tmp_path / "data/demo/mine.txt"]
+    for bystander in bystanders:
+        bystander.parent.mkdir(parents=True)
+        bystander.write_text("mine")
+    # The settings of a real account must not get into the demo.
+    others = {"STRINGEEX_EMAIL": "someone@example.com", "STRINGEEX_PASSWORD": "x", "CALLHISTORY_WINDOW": "nonsense"}
+    demo = callhistory("demo", "--calls", "700", "--days", "3", cwd=tmp_path, settings=others)
+    assert demo.exit_code == 0, demo.output
+    assert demo.stdout.count("\n") < 30, "one screen"
+    exported = int(re.search(r"^([\d,]+) calls exported", demo.stdout, re.MULTILINE)[1].replace(",", ""))
+    assert 0.9 * 700 < exported <= 700
+    assert len(re.findall(r"^\d{4}-\d\d-\d\d .* yes$", demo.stdout, re.MULTILINE)) == 3
+    assert (tmp_path / "data/demo/lake/calls").is_dir()
+
+    commands = re.findall(r"^.*import duckdb.*$", demo.stdout, re.MULTILINE)
+    assert len(commands) == 2
+    for line in commands:
+        shown = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert column_sum(shown.stdout, "calls") == exported
+
+    again = callhistory("demo", "--calls", "700", "--days", "3", "--json", cwd=tmp_path, settings={})
+    assert again.exit_code == 0, again.stderr
+    assert again.json["calls"] == again.json["calls_inserted"] == exported, "the demo starts anew"
+    assert {again.json["queries"]["parquet"], again.json["queries"]["database"]} == set(commands)
+    assert all(bystander.read_text() == "mine" for bystander in bystanders)
+
+
+def column_sum(box, name):
+    """Sum a column of the table that DuckDB draws."""
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in box.splitlines() if line.startswith("│")]
+    position = rows[0].index(name)
+    return sum(int(row[position]) for row in rows[1:] if row[position].isdigit())

@@ -1,0 +1,90 @@
+"""Help answers at once: it imports the command line's own libraries, and nothing that a command works with."""
+
+import subprocess
+import sys
+
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from pipelines.cli.main import app
+
+COMMANDS = ("demo", "export", "backfill", "status", "check")
+HEAVY = {"pandas", "pyarrow", "numpy", "sqlalchemy", "duckdb", "prefect", "httpx", "pydantic", "stamina", "fsspec"}
+OUR_PACKAGES = {"pipelines", "transforms", "sinks"}
+SMALLEST_APP = """typer.Typer(add_completion=False)
+@app.command()
+def one(option: bool = False): "One."
+@app.command()
+def two(option: bool = False): "Two."
+app()"""
+SHOW_IMPORTS = """
+import contextlib, io, sys
+before = set(sys.modules)
+import {module}
+sys.argv = ["callhistory", *{arguments!r}]
+with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit):
+    {call}
+print(*(set(sys.modules) - before))
+assert not {arguments!r} or "Usage" in shown.getvalue()
+"""
+
+
+def imports(module, call="pass", arguments=()):
+    """Return the modules outside of the standard library that a fresh interpreter ends up with."""
+    code = SHOW_IMPORTS.format(module=module, call=call, arguments=list(arguments))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {name for name in done.stdout.split() if name.partition(".")[0] not in sys.stdlib_module_names}
+
+
+def foreign(modules):
+    return {name.partition(".")[0] for name in modules} - OUR_PACKAGES
+
+
+@pytest.fixture(scope="module")
+def what_typer_needs():
+    """What the smallest typer app imports for the same: typer itself takes pydantic for a command's help."""
+    code = "\n    ".join(f"app = {SMALLEST_APP}".splitlines())
+    return {size: foreign(imports("typer, rich", code, ["one", "--help"][-size:])) for size in (1, 2)}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in COMMANDS)], ids=" ".join)
+def test_help_imports_only_what_typer_and_rich_need(arguments, what_typer_needs):
+    seen = imports("pipelines.cli.main", "pipelines.cli.main.main()", arguments)
+    assert "pipelines.cli.main" in seen
+    assert foreign(seen) <= what_typer_needs[len(arguments)]
+    assert foreign(seen) & (HEAVY if len(arguments) == 1 else HEAVY - {"pydantic"}) == set()
+    assert {name for name in seen if name.startswith("sinks")} == set()
+    assert {name for name in seen if name.startswith("transforms")} <= {"transforms", "transforms.errors"}
+
+
+def test_this_would_notice_a_heavy_import():
+    assert {"pydantic", "pandas", "sqlalchemy"} <= foreign(imports("pipelines.context"))
+
+
+def test_every_command_and_every_option_says_what_it_is_for():
+    group = typer.main.get_command(app)
+    assert set(group.commands) == set(COMMANDS)
+    for command in group.commands.values():
+        assert command.help
+        for option in command.params:
+            assert option.help, f"{command.name} {option.name}"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_the_common_options(name):
+    options = {flag for option in typer.main.get_command(app).commands[name].params for flag in option.opts}
+    assert {"--json", "--verbose", "--debug"} <= options
+
+
+def test_without_a_command_it_shows_the_help():
+    shown = CliRunner().invoke(app, [])
+    assert shown.exit_code == 0
+    assert all(name in shown.output for name in COMMANDS)
+    assert "Exit codes" in shown.output
+
+
+def test_version():
+    shown = CliRunner().invoke(app, ["--version"])
+    assert shown.exit_code == 0
+    assert shown.output.startswith("callhistory ")
