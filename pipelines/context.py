@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from urllib.parse import urlsplit
 
 from pipelines.settings import Settings
 from pipelines.stringeex.client import StringeeXClient
@@ -59,7 +60,7 @@ class Stores:
 
     def server_traits(self) -> ServerTraits:
         """Return what earlier runs found out about the server."""
-        remembered = self.state.get(_SERVER_TRAITS)
+        remembered = self.state.get(_traits_name(self.settings))
         return ServerTraits.from_dict(remembered) if isinstance(remembered, dict) else ServerTraits()
 
 
@@ -120,7 +121,11 @@ def open_pipeline(settings: Settings) -> Iterator[Pipeline]:
         try:
             yield Pipeline(stores.settings, stores.warehouse, stores.lake, stores.ledger, stores.state, client, reader)
         finally:
-            stores.state.set(_SERVER_TRAITS, dict(traits.to_dict()))
+            stores.state.set(_traits_name(settings), dict(traits.to_dict()))
+
+
+def _traits_name(settings: Settings) -> str:
+    return f"{_SERVER_TRAITS} {urlsplit(settings.base_url).netloc}"
 
 
 def _keep_timezone(state: State, timezone: str) -> None:

@@ -8,7 +8,6 @@ their timestamps and the history of changes can all be rebuilt from here.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -21,7 +20,8 @@ import pyarrow as pa
 
 from sinks.certificate import MultisetHash
 from sinks.storage import Storage
-from transforms.json_text import JsonValue
+from transforms.errors import DataError
+from transforms.json_text import JsonValue, exact_json, parse_json
 
 _STAMP = "%Y%m%dT%H%M%S"
 _SUFFIX = ".jsonl.zst"
@@ -74,7 +74,7 @@ class RawWriter:
         """Append ``rows``."""
         lines = [json_line(row) for row in rows]
         for line in lines:
-            self._hash.add(int.from_bytes(hashlib.blake2b(line, digest_size=16).digest()))
+            self._hash.add(_line_hash(line))
         self.rows += len(lines)
         if lines:
             self._stream.write(b"\n".join(lines) + b"\n")
@@ -86,14 +86,12 @@ class RawWriter:
 
 
 def json_line(row: JsonValue) -> bytes:
-    """Return ``row`` as one line of JSON that reads back as the same value.
-
-    Integers past 64 bits and lone surrogates, which JSON allows and orjson refuses, go through the standard library.
-    """
+    """Return ``row`` as one line of JSON that `transforms.json_text.parse_json` reads back as the same value."""
     try:
         return orjson.dumps(row)
     except TypeError:
-        return json.dumps(row, separators=(",", ":")).encode("ascii")
+        # An integer past 64 bits, a lone surrogate, or nested deeper than orjson writes.
+        return exact_json(row).encode()
 
 
 def raw_files(storage: Storage, call_date: date) -> list[RawFile]:
@@ -116,17 +114,28 @@ def publish_raw(storage: Storage, writer: RawWriter, file: RawFile) -> RawFile:
 def read_raw(storage: Storage, file: RawFile, batch_rows: int) -> Iterator[list[JsonValue]]:
     """Yield the rows of ``file`` in batches of at most ``batch_rows``.
 
-    Raises ``OSError`` or ``ValueError`` when the file is truncated or is not what was written.
+    Raises ``DataError`` at the latest at the end when the file is not what was written: cut short, or altered.
     """
-    with storage.open(file.name) as stream, pa.CompressedInputStream(cast(IOBase, stream), "zstd") as lines:
-        batch: list[JsonValue] = []
-        for line in _lines(lines):
-            batch.append(cast(JsonValue, json.loads(line)))
-            if len(batch) == batch_rows:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
+    found = MultisetHash()
+    batch: list[JsonValue] = []
+    try:
+        with storage.open(file.name) as stream, pa.CompressedInputStream(cast(IOBase, stream), "zstd") as lines:
+            for line in _lines(lines):
+                found.add(_line_hash(line))
+                batch.append(parse_json(line))
+                if len(batch) == batch_rows:
+                    yield batch
+                    batch = []
+    except (OSError, ValueError) as error:
+        raise DataError(f"the raw copy {file.name} is damaged: bring it back from a backup") from error
+    if found.hexdigest() != file.content_hash:
+        raise DataError(f"the raw copy {file.name} is not what was written: bring it back from a backup")
+    if batch:
+        yield batch
+
+
+def _line_hash(line: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(line, digest_size=16).digest())
 
 
 def _lines(stream: pa.NativeFile) -> Iterator[bytes]:
@@ -135,7 +144,7 @@ def _lines(stream: pa.NativeFile) -> Iterator[bytes]:
         *lines, rest = (rest + chunk).split(b"\n")
         yield from lines
     if rest:
-        raise ValueError("the last line is cut short")
+        yield rest
 
 
 def _stamp(instant: datetime) -> str:

@@ -6,14 +6,43 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from typing import TypeAlias
+from contextlib import suppress
+from typing import Any, TypeAlias
+
+import orjson
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 """Whatever a JSON parser gives: the shape of everything that the API serves."""
 
+_LONGEST_INTEGER = 4300  # what Python itself reads from text
+_MAYBE_LONG_INTEGER = re.compile(rb"\d{19}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _AS_SERVED = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _CANONICAL = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
+
+
+def parse_json(text: bytes) -> Any:
+    """Decode JSON without losing digits or characters; raise ``ValueError`` where it is none.
+
+    orjson is fast, but reads an integer beyond 64 bits as a float and refuses lone surrogates; those texts take the
+    standard library's way, which keeps them. A number that Python has no finite value for becomes its text.
+    """
+    if not _MAYBE_LONG_INTEGER.search(text):
+        with suppress(orjson.JSONDecodeError):
+            return orjson.loads(text)
+    try:
+        return json.loads(text, parse_int=_exact_integer, parse_float=_finite, parse_constant=str)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _exact_integer(digits: str) -> int | str:
+    return int(digits) if len(digits) <= _LONGEST_INTEGER else digits
+
+
+def _finite(number: str) -> float | str:
+    value = float(number)
+    return value if math.isfinite(value) else number
 
 
 def exact_json(value: JsonValue) -> str:

@@ -1,22 +1,19 @@
-"""What the API answers: bytes to JSON without loss, envelope to data, failures to errors."""
+"""What the API answers: envelope to data, failures to errors."""
 
 from __future__ import annotations
 
 import email.utils
-import json
 import re
 import time
 from collections.abc import Callable
 from typing import Any, Literal
 
 import httpx
-import orjson
 
 from transforms.errors import ApiError, CallHistoryError, RateLimitedError, ServerError, TransportError
+from transforms.json_text import parse_json
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
-_LONGEST_INTEGER = 4300  # what Python itself reads from text
-_MAYBE_LONG_INTEGER = re.compile(rb"\d{19}")
 _SPEAKS_OF_AUTHENTICATION = re.compile(r"auth(?!or\b)|token|jwt", re.IGNORECASE)
 _SAYS_TRY_AGAIN = re.compile(
     r"busy|try again|temporar|overload|too many|time.?out|timed out|unavailable", re.IGNORECASE
@@ -67,7 +64,7 @@ def parse(
     if status == 204:
         return {}
     try:
-        envelope = decode_json(body)
+        envelope = parse_json(body)
     except ValueError as error:
         if 200 <= status < 300:
             kind = "empty" if not body.strip() else "cut short or no JSON"
@@ -91,23 +88,6 @@ def parse(
     if (r < 0 if transient_codes == "negative" else r in transient_codes) or _SAYS_TRY_AGAIN.search(message):
         raise ServerError(f"{endpoint}: {said}")
     raise ApiError(f"{endpoint}: {said}", status=status, r=r)
-
-
-def decode_json(body: bytes) -> Any:
-    """Decode JSON without losing digits or characters; raise ValueError where it is none.
-
-    orjson is fast but reads an integer beyond 64 bits as a float, and refuses lone surrogates and NaN; those bodies
-    take the standard library's way, which keeps them.
-    """
-    if not _MAYBE_LONG_INTEGER.search(body):
-        try:
-            return orjson.loads(body)
-        except orjson.JSONDecodeError:
-            pass
-    try:
-        return json.loads(body, parse_int=lambda digits: int(digits) if len(digits) <= _LONGEST_INTEGER else digits)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
 
 
 def retry_after_seconds(response: httpx.Response) -> float | None:

@@ -13,7 +13,6 @@ from pipelines.settings import load_settings
 from pipelines.stringeex.auth import TOKEN_HEADER, KeyPairAuth, may_see_token
 from pipelines.stringeex.budget import Block, RequestBudget
 from pipelines.stringeex.client import RetryPolicy, StringeeXClient
-from pipelines.stringeex.envelope import decode_json
 from pipelines.stringeex.simulator import CREDENTIALS, NO_LIMITS, Portal, PortalOptions, SimulatedPortal, mixed_faults
 from pipelines.stringeex.simulator import faults as fault
 from transforms.errors import (
@@ -25,6 +24,7 @@ from transforms.errors import (
     ServerError,
     TransportError,
 )
+from transforms.json_text import parse_json
 
 KEY_PAIR = {
     "STRINGEEX_API_KEY_SID": CREDENTIALS.api_key_sid,
@@ -395,13 +395,13 @@ def test_errors_and_logs_hold_no_query_token_or_number(portal, connect, caplog):
     ],
 )
 def test_json_is_read_without_loss(body, value):
-    assert decode_json(body) == value
+    assert parse_json(body) == value
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"<html>", b"\xff\xfe\xfa", b"[" * 200_000])
 def test_what_is_no_json_is_a_value_error(body):
     with pytest.raises(ValueError):
-        decode_json(body)
+        parse_json(body)
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{}", b"null", b'{"r":null}', b'{"r":true}', b'{"data":{"totalCount":0}}'])
