@@ -94,8 +94,9 @@ class Backend:
         for index in table.indexes:
             index.create(connection, checkfirst=True)
 
-    def adapt(self, connection: sa.Connection, table: sa.Table) -> None:
-        """Give ``table``, before it is created, the options that this server needs."""
+    def create_table(self, connection: sa.Connection, table: sa.Table) -> None:
+        """Create ``table``, which is not there, with its comments and indexes."""
+        table.create(connection, checkfirst=False)
 
     def drop_leftover(self, connection: sa.Connection, table: sa.Table) -> None:
         """Drop a temporary ``table`` that a rolled-back transaction may have left on this connection."""

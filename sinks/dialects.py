@@ -26,8 +26,10 @@ from typing_extensions import override
 from sinks.backend import BUSY, COLLIDED, DENIED, FULL, LOST, MISFIT, READ_ONLY, TOO_LARGE, UNUSABLE, Backend, Failure
 from sinks.bulk import rows_of, tab_separated
 from transforms.errors import BusyError, DataError, StorageError
+from transforms.schema import CALL_PARTICIPANTS, CALL_VERSIONS, CALLS
 
 _ROWS_PER_STATEMENT = 10_000
+_LARGE_TABLES = frozenset({CALLS.name, CALL_PARTICIPANTS.name, CALL_VERSIONS.name})
 
 
 def _require_file(backend: Backend) -> None:
@@ -62,6 +64,8 @@ class DuckDB(Backend):
             "memory_limit": "256MB",
             "threads": min(2, os.cpu_count() or 1),
             "preserve_insertion_order": False,
+            # The file is closed after each transaction, which writes it back anyway: skip the log.
+            "checkpoint_threshold": "1KB",
             "autoinstall_known_extensions": False,
         }
         return {"poolclass": NullPool, "connect_args": {"config": config}}
@@ -122,11 +126,21 @@ class DuckDB(Backend):
 
     @override
     def create_indexes(self, connection: sa.Connection, table: sa.Table) -> None:
-        """Create none: DuckDB skips row groups by their minima and maxima, and an index would only cost memory."""
+        """Create none, as ``create_table`` says."""
 
     @override
-    def adapt(self, connection: sa.Connection, table: sa.Table) -> None:
-        table.indexes.clear()
+    def create_table(self, connection: sa.Connection, table: sa.Table) -> None:
+        # No indexes: row groups are skipped by their minima and maxima. And no key on the large tables, where its index
+        # doubles the file and the time of a window: the merge keeps them unique, because what is staged has a key, only
+        # calls that are not there are inserted, and there is one writer at a time.
+        has_key = table.name not in _LARGE_TABLES
+        columns = (
+            sa.Column(c.name, c.type, primary_key=has_key and c.primary_key, nullable=c.nullable, comment=c.comment)
+            for c in table.columns
+        )
+        options: dict[str, Any] = {"comment": table.comment, "schema": table.schema, "prefixes": table._prefixes}
+        table = sa.Table(table.name, sa.MetaData(), *columns, **options)
+        super().create_table(connection, table)
 
     @override
     def load(self, connection: sa.Connection, table: sa.Table, batch: pa.Table) -> None:
@@ -358,16 +372,13 @@ class MySQL(Backend):
             connection.execute(sa.select(sa.func.release_lock(name)))
 
     @override
-    def adapt(self, connection: sa.Connection, table: sa.Table) -> None:
-        """Compare text by its bytes, trailing spaces included, as the other databases do."""
+    def create_table(self, connection: sa.Connection, table: sa.Table) -> None:
+        """Create ``table`` so that text compares by its bytes, trailing spaces included, as elsewhere."""
         dialect: Any = connection.dialect
         collation = "utf8mb4_nopad_bin" if dialect.is_mariadb else "utf8mb4_0900_bin"
-        table.kwargs.update(
-            {
-                f"{dialect.name}_{k}": v
-                for k, v in (("engine", "InnoDB"), ("charset", "utf8mb4"), ("collate", collation))
-            }
-        )
+        options = {"engine": "InnoDB", "charset": "utf8mb4", "collate": collation}
+        table.kwargs.update({f"{dialect.name}_{option}": value for option, value in options.items()})
+        super().create_table(connection, table)
 
     @override
     def drop_leftover(self, connection: sa.Connection, table: sa.Table) -> None:

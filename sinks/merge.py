@@ -124,8 +124,7 @@ class StagedWindow:
     def __enter__(self) -> StagedWindow:
         for table in self._temporary:
             self._backend.drop_leftover(self._connection, table)
-            self._backend.adapt(self._connection, table)
-            table.create(self._connection, checkfirst=False)
+            self._backend.create_table(self._connection, table)
         return self
 
     def __exit__(

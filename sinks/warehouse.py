@@ -89,10 +89,9 @@ class Warehouse:
         if self._schema is not None:
             connection.execute(CreateSchema(self._schema, if_not_exists=True))
         for table in self.tables.values():
-            self._backend.adapt(connection, table)
             present = self._backend.column_names(connection, table)
             if not present:
-                table.create(connection, checkfirst=False)
+                self._backend.create_table(connection, table)
                 continue
             for column in table.columns:
                 if column.name not in present:

@@ -104,7 +104,9 @@ def mariadb() -> Iterator[Server]:
         command = [
             "mariadbd", "--no-defaults", *user, f"--datadir={data}", f"--socket={socket}", "--skip-networking",
             f"--pid-file={folder / 'pid'}", "--innodb-flush-log-at-trx-commit=0", "--innodb-log-file-size=32M",
-            "--max-allowed-packet=64M", "--local-infile=1", "--skip-log-bin", "--skip-name-resolve",
+            "--max-allowed-packet=64M", "--local-infile=1", "--skip-log-bin",
+            "--innodb-flush-method=nosync", "--skip-innodb-doublewrite",
+             "--skip-name-resolve",
         ]  # fmt: skip
         with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
             try:

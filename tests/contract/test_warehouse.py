@@ -465,9 +465,9 @@ def test_preparing_in_several_threads_at_once(warehouse_url: str) -> None:
         assert publish(warehouse, [call("one")])[0].inserted == 1
 
 
+# SQLite has no comments.
+@pytest.mark.parametrize("warehouse_url", ["duckdb", "postgresql", "mariadb"], indirect=True)
 def test_tables_and_columns_carry_their_descriptions(warehouse: Warehouse) -> None:
-    if warehouse.name == "sqlite":
-        pytest.skip("SQLite has no comments")
     queries = {
         "duckdb": "SELECT comment FROM duckdb_columns() WHERE table_name = 'calls' AND column_name = 'started_at'"
         " UNION ALL SELECT comment FROM duckdb_tables() WHERE table_name = 'calls'",
