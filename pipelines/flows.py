@@ -13,9 +13,11 @@ from datetime import UTC, date, datetime
 from typing import Annotated, Any, cast
 from uuid import UUID
 
+import httpx
 from prefect import Task, flow, get_run_logger, tags, task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture, as_completed
 from prefect.states import Cancelled, Failed
@@ -28,7 +30,7 @@ from pipelines.planner import DayPlan
 from pipelines.run import RunSummary, new_run, plan_days, plan_export, requests_sent
 from pipelines.settings import load_settings
 from pipelines.windows import Window
-from transforms.errors import CallHistoryError, DataError, RetryableError, SettingsError
+from transforms.errors import CallHistoryError, DataError, RetryableError, SettingsError, TransportError
 
 SUMMARY_ARTIFACT = "callhistory-run-summary"
 PROGRESS_ARTIFACT = "callhistory-progress"
@@ -143,26 +145,40 @@ def backfill_calls(
 def run_export_flow() -> dict[str, Any]:
     """Run `export_calls` in this process and return its summary, also when windows failed.
 
-    Raises what ended the run, if anything did: ``SettingsError`` and its branches.
+    Raises what ended the run, if anything did: ``SettingsError``, also when no Prefect server answers, or
+    ``RetryableError``.
     """
-    with tags(TAG):
-        return _summary_of(export_calls)
+    return _summary_of(export_calls)
 
 
 def run_backfill_flow(first: date, last: date, force: bool = False, concurrency: int | None = None) -> dict[str, Any]:
     """Run `backfill_calls` in this process and return its summary, also when windows failed.
 
-    Raises what ended the run, if anything did: ``SettingsError`` and its branches.
+    Raises what ended the run, if anything did: ``SettingsError``, also when no Prefect server answers, or
+    ``RetryableError``.
     """
-    with tags(TAG):
-        return _summary_of(backfill_calls, first, last, force, concurrency)
+    return _summary_of(backfill_calls, first, last, force, concurrency)
 
 
 def _summary_of(run_flow: Callable[..., Any], *parameters: Any) -> dict[str, Any]:
+    with get_client(sync_client=True) as client:
+        problem = client.api_healthcheck()
+    if problem is not None:
+        raise SettingsError(
+            f"PREFECT_API_URL: no Prefect server answers there ({type(problem).__name__}): "
+            "start it, correct the address, or unset the variable to run without Prefect"
+        ) from problem
     try:
-        summary: dict[str, Any] = run_flow(*parameters)
+        with tags(TAG):
+            summary: dict[str, Any] = run_flow(*parameters)
     except IncompleteRunError as incomplete:
         return incomplete.summary
+    except httpx.HTTPError as error:
+        # Whatever the export's own client meets has a name of its own by then: this one is Prefect's.
+        raise TransportError(
+            f"the Prefect server refused a request or went away ({type(error).__name__}): what is exported by then "
+            "is kept; run it again"
+        ) from error
     return summary
 
 
@@ -202,13 +218,13 @@ def _run_tasks(work: _Work, plans: Sequence[DayPlan], concurrency: int) -> None:
         return
     task_runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=concurrency)
     with task_runner as runner:
-        days: dict[PrefectFuture[Any], DayPlan] = {
-            runner.submit(export_local_day, {"run_id": work.run.run_id, "day": day}): day for day in plans
-        }
-        about = f"Run {work.run.run_id}: local days done"
-        progress_artifact = cast(UUID, create_progress_artifact(0.0, PROGRESS_ARTIFACT, about))
-        percent_shown = 0
         try:
+            days: dict[PrefectFuture[Any], DayPlan] = {
+                runner.submit(export_local_day, {"run_id": work.run.run_id, "day": day}): day for day in plans
+            }
+            about = f"Run {work.run.run_id}: local days done"
+            progress_artifact = cast(UUID, create_progress_artifact(0.0, PROGRESS_ARTIFACT, about))
+            percent_shown = 0
             for done, future in enumerate(as_completed(list(days)), start=1):
                 if len(work.of_day(days[future])) < len(days[future].windows):
                     future.result()

@@ -32,6 +32,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType, TaskRun
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from pipelines import flows
 from pipelines.context import open_pipeline, utc_now
@@ -41,7 +42,7 @@ from pipelines.stringeex.simulator import CREDENTIALS, SimulatedPortal
 from pipelines.stringeex.simulator.faults import Envelope, Hook, Status
 from pipelines.stringeex.simulator.wire import Request
 from pipelines.windows import day_windows
-from tests.flows.conftest import FIRST, LAST, PrefectServer, poll, settings_for
+from tests.flows.conftest import FIRST, LAST, PrefectServer, free_port, poll, settings_for
 from transforms.errors import AuthenticationError, SettingsError
 
 MIDDLE = date(2026, 1, 6)
@@ -217,6 +218,16 @@ def test_what_no_day_could_survive_ends_the_run_with_its_own_error(
     assert len(portal.portal.log) <= 10
     with pytest.raises(SettingsError, match=r"first .* comes after last"):
         flows.run_backfill_flow(LAST, FIRST)
+
+
+@pytest.mark.usefixtures("environment")
+def test_no_prefect_server_is_a_matter_of_settings(portal: SimulatedPortal) -> None:
+    with (
+        temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}),
+        pytest.raises(SettingsError, match="PREFECT_API_URL"),
+    ):
+        flows.run_export_flow()
+    assert portal.portal.log == []
 
 
 @pytest.mark.usefixtures("environment")
