@@ -110,7 +110,7 @@ def _comma_separated(value: object) -> list[str]:
     return [part.strip() for part in str(value).split(",") if part.strip()]
 
 
-def _rereads(value: object) -> tuple[timedelta, ...]:
+def _ages(value: object) -> tuple[timedelta, ...]:
     try:
         ages = tuple(map(_duration, _comma_separated(value)))
     except ValueError as error:
@@ -221,6 +221,11 @@ class Settings(BaseSettings):
         ("stringee.com", "stringeex.com"),
         "Hosts, with their sub-domains, that may see the token, besides the host of `STRINGEEX_BASE_URL`",
     )
+    recording_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_hosts)] = _setting(
+        "STRINGEEX_RECORDING_HOSTS",
+        (),
+        "Further hosts, with their sub-domains, that recordings are fetched from, without the token",
+    )
     transient_codes: Annotated[tuple[int, ...] | Literal["negative"], NoDecode, BeforeValidator(_transient_codes)] = (
         _setting("STRINGEEX_TRANSIENT_CODES", "negative", "Values of `r` worth trying again: `negative`, or a list")
     )
@@ -273,12 +278,19 @@ class Settings(BaseSettings):
     window: Annotated[timedelta, PlainValidator(_window)] = _setting(
         "CALLHISTORY_WINDOW", _DAY, "Length of an export window: 1d, or a part of a day such as 6h or 1h"
     )
-    reread: Annotated[tuple[timedelta, ...], NoDecode, PlainValidator(_rereads)] = _setting(
+    reread: Annotated[tuple[timedelta, ...], NoDecode, PlainValidator(_ages)] = _setting(
         "CALLHISTORY_REREAD",
         (_DAY, 3 * _DAY, 7 * _DAY, 30 * _DAY),
         "Ages at which a closed day is read again; after the last it is settled",
     )
-    concurrency: int = _setting("CALLHISTORY_CONCURRENCY", 4, "Local days exported side by side", ge=1, le=64)
+    recording_retries: Annotated[tuple[timedelta, ...], NoDecode, PlainValidator(_ages)] = _setting(
+        "CALLHISTORY_RECORDING_RETRIES",
+        (timedelta(hours=1), timedelta(hours=6), _DAY, 3 * _DAY, 7 * _DAY),
+        "Ages of a call at which a recording that is not there yet is asked for again; after the last it is missing",
+    )
+    concurrency: int = _setting(
+        "CALLHISTORY_CONCURRENCY", 4, "Local days exported, or recordings fetched, side by side", ge=1, le=64
+    )
     region: Annotated[str, AfterValidator(_region)] = _setting(
         "CALLHISTORY_REGION", "VN", "Country of phone numbers written without a country code"
     )

@@ -1,148 +1,40 @@
 """Every table and column, declared once.
 
 Arrow schemas, pandas dtypes, SQLAlchemy tables, comments in the database and the data dictionary all derive from
-the declarations below; nothing else in the package spells a column's type or meaning.
+the declarations below and in `transforms.side_tables`; nothing else in the package spells a column's type or meaning.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from functools import cached_property
+from dataclasses import replace
 
-import pandas as pd
-import pyarrow as pa
-import sqlalchemy as sa
+from transforms.columns import CALL_ID, CALL_ID_MAX_LENGTH, PARTITION_COLUMN, Column, Pii, Role, Table, bookkeeping
+from transforms.side_tables import LIVE_CALLS, RECORDINGS
+from transforms.types import BOOLEAN, DATE, INSTANT, INTEGER, JSON, SMALL_INTEGER, TEXT
 
-from transforms.types import BOOLEAN, DATE, INSTANT, INTEGER, JSON, SMALL_INTEGER, TEXT, LogicalType
-
-CALL_ID_MAX_LENGTH = 512
-"""Characters. MariaDB and MySQL bound a key to 3,072 bytes, which is 768 characters of four bytes."""
-
-
-class Pii(StrEnum):
-    """What a column tells about a person, if anything."""
-
-    NONE = "none"
-    PHONE = "phone"
-    NAME = "name"
-    EMAIL = "email"
-    IDENTIFIER = "identifier"
-    PAYLOAD = "payload"
-
-
-class Role(StrEnum):
-    """Where a column's value comes from; only ``SOURCE`` columns decide whether a row has changed."""
-
-    SOURCE = "source"
-    BOOKKEEPING = "bookkeeping"
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of one table.
-
-    ``source`` names the API's field (or fields) that it is made of; ``unit`` is empty for what has none;
-    ``max_length`` counts characters and is set where a database needs a bound for a key or an index.
-    """
-
-    name: str
-    type: LogicalType
-    description: str
-    source: str = ""
-    unit: str = ""
-    nullable: bool = True
-    key: bool = False
-    pii: Pii = Pii.NONE
-    role: Role = Role.SOURCE
-    max_length: int | None = None
-    index: bool = False
-
-    def sql_column(self) -> sa.Column[object]:
-        """Return a fresh SQLAlchemy column; nothing here sets a default, so that a row is what was written."""
-        return sa.Column(
-            self.name,
-            self.type.sql(self.max_length),
-            primary_key=self.key,
-            nullable=self.nullable and not self.key,
-            autoincrement=False,
-            comment=self.description,
-        )
-
-
-@dataclass(frozen=True)
-class Table:
-    """One table of the warehouse; ``partitioned`` ones are also Parquet files of the lake, by ``call_date``."""
-
-    name: str
-    description: str
-    columns: tuple[Column, ...]
-    partitioned: bool = False
-    _by_name: dict[str, Column] = field(init=False, repr=False, compare=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._by_name.update({column.name: column for column in self.columns})
-        if len(self._by_name) != len(self.columns):
-            raise ValueError(f"table {self.name} declares a column twice")
-
-    def __getitem__(self, name: str) -> Column:
-        return self._by_name[name]
-
-    @property
-    def column_names(self) -> tuple[str, ...]:
-        """Names in declared order, which is the order everywhere."""
-        return tuple(self._by_name)
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """Names of the key's columns."""
-        return tuple(column.name for column in self.columns if column.key)
-
-    @property
-    def source_columns(self) -> tuple[str, ...]:
-        """Names of the columns whose values come from the API: a row has changed when one of these has."""
-        return tuple(column.name for column in self.columns if column.role is Role.SOURCE)
-
-    @cached_property
-    def arrow_schema(self) -> pa.Schema:
-        """The Arrow schema of the whole table."""
-        return pa.schema([pa.field(column.name, column.type.arrow, column.nullable) for column in self.columns])
-
-    @cached_property
-    def lake_schema(self) -> pa.Schema:
-        """The schema inside a Parquet file: all but ``call_date``, which the folder's name carries.
-
-        Spark, BigQuery and pandas refuse a file that repeats its partition column.
-        """
-        return pa.schema([f for f in self.arrow_schema if f.name != PARTITION_COLUMN])
-
-    @property
-    def pandas_dtypes(self) -> dict[str, pd.ArrowDtype]:
-        """Column name to pandas dtype."""
-        return {column.name: column.type.pandas for column in self.columns}
-
-    def sql_table(self, metadata: sa.MetaData, name: str | None = None, **options: object) -> sa.Table:
-        """Return the table in ``metadata``, under another ``name`` if given; ``options`` go to SQLAlchemy."""
-        name = name or self.name
-        indexes = [sa.Index(f"ix_{name}_{c.name}", c.name) for c in self.columns if c.index]
-        columns = [column.sql_column() for column in self.columns]
-        return sa.Table(name, metadata, *columns, *indexes, comment=self.description, **options)  # type: ignore[arg-type]
-
-
-PARTITION_COLUMN = "call_date"
-
-
-def _bookkeeping(name: str, type_: LogicalType, description: str, **options: object) -> Column:
-    return Column(name, type_, description, role=Role.BOOKKEEPING, **options)  # type: ignore[arg-type]
+__all__ = [
+    "CALLS",
+    "CALL_ID_MAX_LENGTH",
+    "CALL_PARTICIPANTS",
+    "CALL_VERSIONS",
+    "EXPORT_WINDOWS",
+    "LIVE_CALLS",
+    "PARTITION_COLUMN",
+    "PIPELINE_STATE",
+    "RECORDINGS",
+    "REJECTED_ROWS",
+    "TABLES",
+    "Column",
+    "Pii",
+    "Role",
+    "Table",
+]
 
 
 def _seconds(name: str, source: str, description: str) -> Column:
     return Column(name, SMALL_INTEGER, description, source=source, unit="seconds")
 
 
-_CALL_ID = Column(
-    "call_id", TEXT, "The call's id at the provider.", "id", nullable=False, key=True, max_length=CALL_ID_MAX_LENGTH
-)
 _STARTED_AT = Column(
     "started_at", INSTANT, "When the call started.", source="start_time", unit="UTC instant", nullable=False, index=True
 )
@@ -155,7 +47,7 @@ CALLS = Table(
     "One row per call, as the provider last told it; a call that vanished there keeps its row, with deleted_at set.",
     partitioned=True,
     columns=(
-        _CALL_ID,
+        CALL_ID,
         Column("project_id", INTEGER, "The project's number at the provider.", source="project_id"),
         Column("portal", TEXT, "The portal's id.", source="portal"),
         Column(
@@ -279,23 +171,21 @@ CALLS = Table(
             source="all others",
             pii=Pii.PAYLOAD,
         ),
-        _bookkeeping(
+        bookkeeping(
             "row_hash", TEXT, "Hash of all values above: equal hashes, equal rows.", nullable=False, max_length=64
         ),
-        _bookkeeping(
+        bookkeeping(
             "window_start",
             INSTANT,
             "Start of the export window that first brought this version.",
             unit="UTC instant",
             nullable=False,
         ),
-        _bookkeeping(
-            "first_seen_at", INSTANT, "When this call was first exported.", unit="UTC instant", nullable=False
-        ),
-        _bookkeeping(
+        bookkeeping("first_seen_at", INSTANT, "When this call was first exported.", unit="UTC instant", nullable=False),
+        bookkeeping(
             "updated_at", INSTANT, "When this row last changed here.", unit="UTC instant", nullable=False, index=True
         ),
-        _bookkeeping(
+        bookkeeping(
             "deleted_at",
             INSTANT,
             "When a complete re-read no longer had this call; null while the provider has it.",
@@ -309,7 +199,7 @@ CALL_PARTICIPANTS = Table(
     "One row per participant of a call, in the provider's order.",
     partitioned=True,
     columns=(
-        _CALL_ID,
+        CALL_ID,
         Column(
             "position",
             SMALL_INTEGER,
@@ -346,7 +236,7 @@ REJECTED_ROWS = Table(
     "rejected_rows",
     "The quarantine: rows that cannot be a call, with the reason and the exact payload.",
     columns=(
-        _bookkeeping(
+        bookkeeping(
             "window_start",
             INSTANT,
             "Start of the export window that served the row.",
@@ -354,7 +244,7 @@ REJECTED_ROWS = Table(
             key=True,
             unit="UTC instant",
         ),
-        _bookkeeping(
+        bookkeeping(
             "reject_id",
             TEXT,
             "Hash of the payload, and which occurrence of it in the window.",
@@ -367,7 +257,7 @@ REJECTED_ROWS = Table(
         Column("call_id", TEXT, "The call's id, where it has a usable one.", source="id"),
         Column("payload", JSON, "The row exactly as it was served, as JSON.", nullable=False, pii=Pii.PAYLOAD),
         _CALL_DATE,
-        _bookkeeping("first_seen_at", INSTANT, "When the row was first served.", nullable=False, unit="UTC instant"),
+        bookkeeping("first_seen_at", INSTANT, "When the row was first served.", nullable=False, unit="UTC instant"),
     ),
 )
 
@@ -426,7 +316,7 @@ CALL_VERSIONS = Table(
     "What a call's row was before each change: why yesterday's number is another one today.",
     columns=(
         *(replace(column, index=False, role=Role.BOOKKEEPING) for column in CALLS.columns),
-        _bookkeeping(
+        bookkeeping(
             "superseded_at", INSTANT, "When the row stopped being so.", nullable=False, key=True, unit="UTC instant"
         ),
     ),
@@ -436,10 +326,19 @@ PIPELINE_STATE = Table(
     "pipeline_state",
     "What the export remembers between runs.",
     columns=(
-        _bookkeeping("name", TEXT, "What is remembered.", nullable=False, key=True, max_length=128),
-        _bookkeeping("value", JSON, "The value, as JSON.", nullable=False),
-        _bookkeeping("updated_at", INSTANT, "When it last changed.", nullable=False, unit="UTC instant"),
+        bookkeeping("name", TEXT, "What is remembered.", nullable=False, key=True, max_length=128),
+        bookkeeping("value", JSON, "The value, as JSON.", nullable=False),
+        bookkeeping("updated_at", INSTANT, "When it last changed.", nullable=False, unit="UTC instant"),
     ),
 )
 
-TABLES = (CALLS, CALL_PARTICIPANTS, REJECTED_ROWS, EXPORT_WINDOWS, CALL_VERSIONS, PIPELINE_STATE)
+TABLES = (
+    CALLS,
+    CALL_PARTICIPANTS,
+    REJECTED_ROWS,
+    EXPORT_WINDOWS,
+    CALL_VERSIONS,
+    PIPELINE_STATE,
+    RECORDINGS,
+    LIVE_CALLS,
+)

@@ -161,6 +161,8 @@ def test_keys() -> None:
         "export_windows": ("window_start",),
         "call_versions": ("call_id", "superseded_at"),
         "pipeline_state": ("name",),
+        "recordings": ("call_id",),
+        "live_calls": ("snapshot_at", "call_id"),
     }
 
 

@@ -1,0 +1,136 @@
+"""What a table and a column are: the forms in which `transforms.schema` declares them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+
+import pandas as pd
+import pyarrow as pa
+import sqlalchemy as sa
+
+from transforms.types import TEXT, LogicalType
+
+CALL_ID_MAX_LENGTH = 512
+"""Characters. MariaDB and MySQL bound a key to 3,072 bytes, which is 768 characters of four bytes."""
+PARTITION_COLUMN = "call_date"
+
+
+class Pii(StrEnum):
+    """What a column tells about a person, if anything."""
+
+    NONE = "none"
+    PHONE = "phone"
+    NAME = "name"
+    EMAIL = "email"
+    IDENTIFIER = "identifier"
+    PAYLOAD = "payload"
+
+
+class Role(StrEnum):
+    """Where a column's value comes from; only ``SOURCE`` columns decide whether a row has changed."""
+
+    SOURCE = "source"
+    BOOKKEEPING = "bookkeeping"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of one table.
+
+    ``source`` names the API's field (or fields) that it is made of; ``unit`` is empty for what has none;
+    ``max_length`` counts characters and is set where a database needs a bound for a key or an index.
+    """
+
+    name: str
+    type: LogicalType
+    description: str
+    source: str = ""
+    unit: str = ""
+    nullable: bool = True
+    key: bool = False
+    pii: Pii = Pii.NONE
+    role: Role = Role.SOURCE
+    max_length: int | None = None
+    index: bool = False
+
+    def sql_column(self) -> sa.Column[object]:
+        """Return a fresh SQLAlchemy column; nothing here sets a default, so that a row is what was written."""
+        return sa.Column(
+            self.name,
+            self.type.sql(self.max_length),
+            primary_key=self.key,
+            nullable=self.nullable and not self.key,
+            autoincrement=False,
+            comment=self.description,
+        )
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the warehouse; ``partitioned`` ones are also Parquet files of the lake, by ``call_date``."""
+
+    name: str
+    description: str
+    columns: tuple[Column, ...]
+    partitioned: bool = False
+    _by_name: dict[str, Column] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._by_name.update({column.name: column for column in self.columns})
+        if len(self._by_name) != len(self.columns):
+            raise ValueError(f"table {self.name} declares a column twice")
+
+    def __getitem__(self, name: str) -> Column:
+        return self._by_name[name]
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Names in declared order, which is the order everywhere."""
+        return tuple(self._by_name)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Names of the key's columns."""
+        return tuple(column.name for column in self.columns if column.key)
+
+    @property
+    def source_columns(self) -> tuple[str, ...]:
+        """Names of the columns whose values come from the API: a row has changed when one of these has."""
+        return tuple(column.name for column in self.columns if column.role is Role.SOURCE)
+
+    @cached_property
+    def arrow_schema(self) -> pa.Schema:
+        """The Arrow schema of the whole table."""
+        return pa.schema([pa.field(column.name, column.type.arrow, column.nullable) for column in self.columns])
+
+    @cached_property
+    def lake_schema(self) -> pa.Schema:
+        """The schema inside a Parquet file: all but ``call_date``, which the folder's name carries.
+
+        Spark, BigQuery and pandas refuse a file that repeats its partition column.
+        """
+        return pa.schema([f for f in self.arrow_schema if f.name != PARTITION_COLUMN])
+
+    @property
+    def pandas_dtypes(self) -> dict[str, pd.ArrowDtype]:
+        """Column name to pandas dtype."""
+        return {column.name: column.type.pandas for column in self.columns}
+
+    def sql_table(self, metadata: sa.MetaData, name: str | None = None, **options: object) -> sa.Table:
+        """Return the table in ``metadata``, under another ``name`` if given; ``options`` go to SQLAlchemy."""
+        name = name or self.name
+        indexes = [sa.Index(f"ix_{name}_{c.name}", c.name) for c in self.columns if c.index]
+        columns = [column.sql_column() for column in self.columns]
+        return sa.Table(name, metadata, *columns, *indexes, comment=self.description, **options)  # type: ignore[arg-type]
+
+
+def bookkeeping(name: str, type_: LogicalType, description: str, **options: object) -> Column:
+    """Return a column whose values this package decides; ``options`` are the other fields of `Column`."""
+    return Column(name, type_, description, role=Role.BOOKKEEPING, **options)  # type: ignore[arg-type]
+
+
+CALL_ID = Column(
+    "call_id", TEXT, "The call's id at the provider.", "id", nullable=False, key=True, max_length=CALL_ID_MAX_LENGTH
+)

@@ -1,0 +1,87 @@
+"""The tables of the side flows: recordings, and calls in progress."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from transforms.columns import CALL_ID, Column, Pii, Table, bookkeeping
+from transforms.types import BOOLEAN, INSTANT, INTEGER, SMALL_INTEGER, TEXT
+
+RECORDINGS = Table(
+    "recordings",
+    "One row per call that was recorded or left a voicemail: whether its audio is in the archive, and what proves it.",
+    columns=(
+        CALL_ID,
+        bookkeeping(
+            "status",
+            TEXT,
+            "pending, archived, not_ready (the provider does not have it yet), missing (it never came, or is gone), "
+            "failed (tried again later), or deleted_at_source (archived, and deleted at the provider by us).",
+            nullable=False,
+            max_length=32,
+            index=True,
+        ),
+        bookkeeping("archive_path", TEXT, "Name of the audio file below CALLHISTORY_ARCHIVE_URL."),
+        bookkeeping("bytes", INTEGER, "Size of the audio file.", unit="bytes"),
+        bookkeeping("sha256", TEXT, "SHA-256 of the audio file, in hexadecimal digits.", max_length=64),
+        bookkeeping("content_type", TEXT, "Media type of the audio, by its content.", max_length=64),
+        bookkeeping(
+            "duration_seconds", SMALL_INTEGER, "Length of the audio, rounded to the nearest second.", unit="seconds"
+        ),
+        bookkeeping("attempts", SMALL_INTEGER, "How often the recording was asked for in vain.", nullable=False),
+        bookkeeping("next_attempt_at", INSTANT, "When it is to be asked for again; null: now.", unit="UTC instant"),
+        bookkeeping("last_error", TEXT, "Why the last attempt, or the last verification, failed; null if it did not."),
+        bookkeeping("archived_at", INSTANT, "When the audio was published in the archive.", unit="UTC instant"),
+        bookkeeping(
+            "verified_at", INSTANT, "When the archived audio was last read back and was right.", unit="UTC instant"
+        ),
+        bookkeeping("source_deleted_at", INSTANT, "When it was deleted at the provider by us.", unit="UTC instant"),
+        bookkeeping(
+            "legal_hold", BOOLEAN, "Whether the recording must not be deleted at the provider.", nullable=False
+        ),
+    ),
+)
+
+LIVE_CALLS = Table(
+    "live_calls",
+    "Snapshots of the calls in progress: one row per call and snapshot.",
+    columns=(
+        bookkeeping(
+            "snapshot_at", INSTANT, "When the snapshot was taken.", nullable=False, key=True, unit="UTC instant"
+        ),
+        replace(CALL_ID, source="callId"),
+        Column(
+            "direction",
+            TEXT,
+            "outbound, inbound, or unknown for a word that is not documented.",
+            source="direction",
+            nullable=False,
+            max_length=32,
+        ),
+        Column("started_at", INSTANT, "When the call started.", source="startTime", unit="UTC instant"),
+        Column(
+            "answered_at", INSTANT, "When it was answered; null if not yet.", source="answeredTime", unit="UTC instant"
+        ),
+        Column("agent_id", TEXT, "The agent's id.", source="agent", pii=Pii.IDENTIFIER),
+        Column(
+            "customer_number", TEXT, "The customer's number as it was served.", source="customerNumber", pii=Pii.PHONE
+        ),
+        Column(
+            "customer_number_e164",
+            TEXT,
+            "The customer's number in E.164 form (+84...); null if it is not a phone number.",
+            source="customerNumber",
+            pii=Pii.PHONE,
+            max_length=32,
+        ),
+        Column("stringee_number", TEXT, "Our side's number as it was served.", source="stringeeNumber"),
+        Column("stringee_number_name", TEXT, "What our side's number is called.", source="stringeeNumberNickname"),
+        bookkeeping(
+            "superseded_at",
+            INSTANT,
+            "When the next snapshot was taken; null in the newest one.",
+            unit="UTC instant",
+            index=True,
+        ),
+    ),
+)
