@@ -57,13 +57,17 @@ class TokenAuth(httpx.Auth):
     def token(self) -> str:
         """Return a valid token, a new one where there is none or it is about to expire.
 
-        Raises AuthenticationError, without a request, once a first token and its renewal were refused.
+        Raises AuthenticationError, without a request, once a login, or a first token and its renewal, was refused.
         """
         with self._lock:
             if self._refused:
                 raise AuthenticationError(self._refused)
             if self._token is None or time.time() >= self._token_expires_at:
-                self._token, self._token_expires_at = self._new_token()
+                try:
+                    self._token, self._token_expires_at = self._new_token()
+                except AuthenticationError as error:
+                    self._refused = str(error)  # a wrong password tried by every thread may lock the account
+                    raise
             return self._token
 
     def renew(self, rejected: str | None) -> None:

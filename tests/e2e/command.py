@@ -7,12 +7,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stamina.instrumentation import set_on_retry_hooks
+from typer.testing import CliRunner
+
+from pipelines.cli.main import app
 from pipelines.stringeex.simulator import CREDENTIALS
 
+OURS = ("STRINGEEX_", "CALLHISTORY_", "PREFECT_")
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -53,8 +59,7 @@ def account(base_url: str, **settings: str) -> dict[str, str]:
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a process that sees these settings and no others."""
-    ours = ("STRINGEEX_", "CALLHISTORY_", "PREFECT_")
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     return inherited | {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "100"} | settings
 
 
@@ -76,3 +81,15 @@ def callhistory(*arguments: str, cwd: Path, settings: Mapping[str, str], **optio
         **options,
     )
     return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def callhistory_here(*arguments: str, cwd: Path, settings: Mapping[str, str]) -> Finished:
+    """Run ``callhistory`` in this process, which spares the second that its imports take."""
+    ours = [name for name in os.environ if name.startswith(OURS)]
+    try:
+        with chdir(cwd):
+            done = CliRunner(env=dict.fromkeys(ours) | {"COLUMNS": "100"} | settings).invoke(app, arguments)
+    finally:
+        # The command says how retries are told, for the whole process.
+        set_on_retry_hooks(None)
+    return Finished(done.exit_code, done.stdout, done.stderr)

@@ -20,14 +20,13 @@ from pipelines.stringeex.simulator import faults as fault
 from pipelines.windows import day_bounds
 from sinks.ledger import Ledger
 from sinks.warehouse import Warehouse
-from tests.e2e.command import account, callhistory, command_line, environment
+from tests.e2e.command import account, callhistory, callhistory_here, command_line, environment
 
 TIMEZONE = "Asia/Ho_Chi_Minh"
 TODAY = datetime.now(ZoneInfo(TIMEZONE)).date()
 DAYS = 4
 FIRST = TODAY - timedelta(days=DAYS - 1)
 CALLS = 600
-WAREHOUSE_URL = "duckdb:///data/warehouse.duckdb"
 
 
 @pytest.fixture
@@ -43,8 +42,9 @@ def run(portal, tmp_path):
     with SimulatedPortal(portal) as server:
         settings = account(server.base_url, CALLHISTORY_START_DATE=FIRST.isoformat())
 
-        def run(*arguments, **more):
-            return callhistory(*arguments, cwd=tmp_path, settings=settings | more)
+        def run(*arguments, own_process=False, **more):
+            start = callhistory if own_process else callhistory_here
+            return start(*arguments, cwd=tmp_path, settings=settings | more)
 
         run.settings = settings
         yield run
@@ -72,7 +72,7 @@ def test_an_export_from_nothing_to_a_second_run(run, portal, tmp_path):
     days = [FIRST + timedelta(days=offset) for offset in range(DAYS)]
     expected = {day.isoformat(): truth(portal, day) for day in days}
 
-    first = run("export", "--json")
+    first = run("export", "--json", own_process=True)
     assert first.exit_code == 0, first.stderr
     assert first.json["complete"] is True
     assert first.json["calls"] == first.json["calls_inserted"] == sum(expected.values()) > 0.9 * CALLS
@@ -80,7 +80,7 @@ def test_an_export_from_nothing_to_a_second_run(run, portal, tmp_path):
         assert {day["call_date"]: day[count] for day in first.json["days"]} == expected
     assert query(tmp_path, "SELECT count(*), count(DISTINCT call_id) FROM calls") == [(sum(expected.values()),) * 2]
 
-    status = run("status", "--json")
+    status = run("status", "--json", own_process=True)
     assert status.exit_code == 0, status.stderr
     states = {day["call_date"]: (day["state"], day["calls"]) for day in status.json["days"]}
     assert states == {day: ("complete", expected[day]) for day in expected} | {
@@ -91,7 +91,7 @@ def test_an_export_from_nothing_to_a_second_run(run, portal, tmp_path):
     assert timedelta() <= datetime.now(UTC) - newest < timedelta(minutes=5)
 
     portal.counts.clear()
-    second = run("export")
+    second = run("export", own_process=True)
     assert second.exit_code == 0, second.stderr
     assert "0 inserted, 0 updated, 0 restored, 0 vanished" in second.stdout
     assert portal.counts["history"] == 1, "only the day that is not over is due"
@@ -228,7 +228,7 @@ def test_a_signal_stops_a_run_cleanly(run, portal, tmp_path, number):
 
 
 def test_check_tries_everything_with_one_request(run, portal):
-    checked = run("check", "--json")
+    checked = run("check", "--json", own_process=True)
     assert checked.exit_code == 0, checked.output
     assert [check["name"] for check in checked.json["checks"]] == [
         "settings", "credentials", "database", "lake", "recordings archive"
@@ -251,10 +251,11 @@ def test_check_goes_on_after_a_failure(run, portal, tmp_path):
 
 
 def test_progress_is_lines_elsewhere_and_bars_on_a_terminal(run):
-    lines = run("export", "--verbose", "--json")
+    lines = run("export", "--verbose", "--json", own_process=True)
     assert lines.json["complete"] is True
     assert len(re.findall(r"--\S+Z committed \(", lines.stderr)) == DAYS
-    bars = run("backfill", "--from", FIRST.isoformat(), "--to", TODAY.isoformat(), "--force", FORCE_COLOR="1")
+    again = ("backfill", "--from", FIRST.isoformat(), "--to", TODAY.isoformat(), "--force")
+    bars = run(*again, own_process=True, FORCE_COLOR="1")
     assert bars.exit_code == 0
     assert "━" in bars.stderr
     assert "all days" in bars.stderr
