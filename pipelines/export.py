@@ -105,12 +105,13 @@ class Stopped(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its pipeline and id, who is told of its steps, and the event that tells it to stop."""
+    """One run: its pipeline and id, who is told of its steps, the event that tells it to stop, and its clock."""
 
     pipeline: Pipeline
     run_id: str
     on_event: OnEvent
     stop: threading.Event
+    clock: Callable[[], datetime] = utc_now
 
     def tell(self, step: Step, window: Window, rows_read: int = 0, rows_expected: int | None = None) -> None:
         """Report a step, and stop here if the run has been told to."""
@@ -208,7 +209,7 @@ def _read_and_publish(work: _Work) -> WindowResult:
             reject_occurrences=reject_occurrences,
         )
 
-    read_at = utc_now()
+    read_at = work.run.clock()
     with Spool(normalise_batch) as spool:
         api_total = _fetch(work, spool)
         work.run.tell(Step.FETCHED, window, api_total, api_total)
@@ -284,7 +285,7 @@ def _publish(work: _Work, spool: Spool, api_total: int, read_at: datetime) -> Wi
             connection,
             window.start,
             certificate,
-            completed_at=utc_now(),
+            completed_at=run.clock(),
             next_reread_at=next_reread_at,
             settled=settled,
             late_changes=changes.calls_changed if closed_before else 0,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from pipelines.context import Pipeline, Stores
+from pipelines.context import Pipeline, Stores, utc_now
 from pipelines.export import Event, OnEvent, Outcome, Run, WindowResult, export_day
 from pipelines.planner import DayPlan, plan
 from pipelines.windows import local_date
@@ -149,13 +149,14 @@ def run_plans(
     *,
     on_event: OnEvent | None = None,
     run_id: str | None = None,
+    clock: Callable[[], datetime] = utc_now,
 ) -> RunSummary:
     """Export the planned days, ``CALLHISTORY_CONCURRENCY`` side by side.
 
     A failed window does not stop the others. Ctrl-C does, as does what none could survive (see `export_day`): days
     under way give their claims back, days not begun are left.
     """
-    run = new_run(pipeline, on_event=on_event, run_id=run_id)
+    run = new_run(pipeline, on_event=on_event, run_id=run_id, clock=clock)
     requests_before = requests_sent(pipeline)
     with ThreadPoolExecutor(pipeline.settings.concurrency, thread_name_prefix="day") as pool:
         futures = [pool.submit(export_day, run, day) for day in plans]
@@ -171,9 +172,15 @@ def run_plans(
     return RunSummary(run.run_id, results, requests_sent(pipeline) - requests_before)
 
 
-def new_run(pipeline: Pipeline, *, on_event: OnEvent | None = None, run_id: str | None = None) -> Run:
+def new_run(
+    pipeline: Pipeline,
+    *,
+    on_event: OnEvent | None = None,
+    run_id: str | None = None,
+    clock: Callable[[], datetime] = utc_now,
+) -> Run:
     """Return a run with an id of its own; by default its steps are told to nobody."""
-    return Run(pipeline, run_id or f"run-{uuid.uuid4().hex[:12]}", on_event or _ignore, threading.Event())
+    return Run(pipeline, run_id or f"run-{uuid.uuid4().hex[:12]}", on_event or _ignore, threading.Event(), clock)
 
 
 def requests_sent(pipeline: Pipeline) -> int:

@@ -1,0 +1,412 @@
+"""From a portal over HTTP to lake and warehouse: every call once, equal value for value, whatever is run again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pytest
+import sqlalchemy as sa
+import stamina
+
+from pipelines.context import Pipeline, open_pipeline, utc_now
+from pipelines.export import Event, Outcome, Step
+from pipelines.run import RunSummary, plan_days, run_plans
+from pipelines.settings import Settings, load_settings
+from pipelines.stringeex.simulator import (
+    Portal,
+    PortalOptions,
+    SimulatedPortal,
+    SpawnedPortal,
+    generate,
+    mixed_faults,
+    spawn,
+)
+from pipelines.stringeex.simulator.faults import WrongTotal
+from pipelines.stringeex.simulator.limits import NO_LIMITS
+from pipelines.windows import day_bounds
+from sinks.ledger import ClaimedDay
+from tests.e2e.command import account
+from transforms.calls import normalise
+from transforms.schema import CALL_PARTICIPANTS, CALLS, Table
+
+ZONE = "Asia/Ho_Chi_Minh"
+FIRST, LAST = date(2026, 1, 5), date(2026, 1, 14)
+PAGE_ROWS = 100
+TIMES = ["window_start", "first_seen_at", "updated_at"]
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting() -> Iterator[None]:
+    """Retries are as many as in earnest, but do not wait."""
+    with stamina.set_testing(True, attempts=8, cap=True):
+        yield
+
+
+@dataclass(frozen=True)
+class Export:
+    """An account, and the lake and warehouse it is exported to."""
+
+    settings: Settings
+
+    def run(
+        self,
+        first: date = FIRST,
+        last: date = LAST,
+        *,
+        force: bool = False,
+        on_event: Callable[[Event], None] | None = None,
+        now: datetime | None = None,
+    ) -> RunSummary:
+        with self.open() as pipeline:
+            plans = plan_days(pipeline, first, last, now or utc_now(), force=force)
+            return run_plans(pipeline, plans, on_event=on_event, clock=lambda: now or utc_now())
+
+    @contextmanager
+    def open(self) -> Iterator[Pipeline]:
+        with open_pipeline(self.settings) as pipeline:
+            yield pipeline
+
+    def warehouse(self, table: Table) -> pa.Table:
+        """Everything in the warehouse's table, in the declared types, sorted by key."""
+        with self.open() as pipeline, pipeline.warehouse.reading() as connection:
+            rows = connection.execute(sa.select(pipeline.warehouse.tables[table.name])).tuples().all()
+        columns = list(zip(*rows, strict=True)) or [()] * len(table.columns)
+        arrays = [pa.array(c, f.type) for c, f in zip(columns, table.arrow_schema, strict=True)]
+        return pa.table(arrays, schema=table.arrow_schema).sort_by([(name, "ascending") for name in table.key])
+
+    def lake(self, table: Table) -> pa.Table:
+        """Everything in the lake's files of the table, as DuckDB reads it."""
+        with duckdb.connect() as connection:
+            found = connection.sql(f"FROM read_parquet('{self.settings.lake_url}/{table.name}/*/*.parquet')")
+            rows = found.to_arrow_table()
+        return (
+            rows.select(list(table.column_names))
+            .cast(table.arrow_schema)
+            .sort_by([(name, "ascending") for name in table.key])
+        )
+
+    def files(self) -> dict[str, tuple[int, int, bytes]]:
+        """Every file of the lake: its inode, its time and its bytes."""
+        root = Path(self.settings.lake_url)
+        return {
+            str(path.relative_to(root)): (path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes())
+            for path in sorted(root.rglob("*"))
+            if path.is_file()
+        }
+
+
+def export_of(base_url: str, warehouse_url: str, folder: Path, **settings: str) -> Export:
+    overrides = account(
+        base_url,
+        CALLHISTORY_WAREHOUSE_URL=warehouse_url,
+        CALLHISTORY_LAKE_URL=str(folder / "lake"),
+        STRINGEEX_PAGE_SIZE=str(PAGE_ROWS),
+        **settings,
+    )
+    return Export(load_settings(None, overrides=overrides))
+
+
+def expected(rows: list[Any], first: date = FIRST, last: date = LAST) -> tuple[pd.DataFrame, pd.DataFrame, int]:
+    """What the rows that the portal serves should become: calls and participants by key, and how many rejects."""
+    normalised = normalise(
+        rows,
+        window_start=day_bounds(first, ZONE)[0],
+        window_end=day_bounds(last, ZONE)[1],
+        timezone=ZONE,
+        region="VN",
+    )
+    calls = normalised.calls.sort_values("call_id", ignore_index=True)
+    participants = normalised.participants.sort_values(["call_id", "position"], ignore_index=True)
+    return calls, participants, len(normalised.rejects)
+
+
+def range_ms(first: date = FIRST, last: date = LAST) -> tuple[int, int]:
+    """The days' milliseconds, both ends included, as the API takes them."""
+    start, end = day_bounds(first, ZONE)[0], day_bounds(last, ZONE)[1]
+    return int(start.timestamp() * 1000), int(end.timestamp() * 1000) - 1
+
+
+def assert_equal_tables(found: pa.Table, wanted: pd.DataFrame, schema: pa.Schema) -> None:
+    """Every value of every column that was wanted; the rows are in the same order."""
+    wanted_table = pa.Table.from_pandas(wanted, preserve_index=False)
+    assert found.num_rows == wanted_table.num_rows
+    for name in wanted_table.column_names:
+        assert found[name].equals(wanted_table[name].cast(schema.field(name).type)), name
+
+
+def assert_holds(export: Export, rows: list[Any], first: date = FIRST, last: date = LAST) -> None:
+    """Lake and warehouse hold these rows of the portal and nothing else, and agree in every value."""
+    calls, participants, rejects = expected(rows, first, last)
+    in_warehouse, in_lake = export.warehouse(CALLS), export.lake(CALLS)
+    assert_equal_tables(in_warehouse, calls, CALLS.arrow_schema)
+    assert in_lake.equals(in_warehouse)
+    assert_equal_tables(export.warehouse(CALL_PARTICIPANTS), participants, CALL_PARTICIPANTS.arrow_schema)
+    assert export.lake(CALL_PARTICIPANTS).equals(export.warehouse(CALL_PARTICIPANTS))
+    with export.open() as pipeline:
+        ledger = pipeline.ledger.rows(first, last)
+    assert sum(row.rejected or 0 for row in ledger) == rejects
+    assert sum(row.api_total or 0 for row in ledger) == len(rows)
+    assert sum(row.lake_rows or 0 for row in ledger) == sum(row.warehouse_rows or 0 for row in ledger) == len(calls)
+    assert all(row.content_hash == row.warehouse_content_hash for row in ledger)
+
+
+@pytest.fixture(scope="module")
+def large_portal() -> Iterator[SpawnedPortal]:
+    """100,000 calls over ten days, in a process of its own."""
+    with spawn(calls=100_000, days=10, seed=11, start_date=FIRST, limits=False) as portal:
+        yield portal
+
+
+def test_100_000_calls_arrive_once_value_for_value_within_the_fewest_requests(
+    large_portal: SpawnedPortal, warehouse_url: str, tmp_path: Path
+) -> None:
+    export = export_of(large_portal.base_url, warehouse_url, tmp_path)
+    served = large_portal.rows(*range_ms())
+    assert len(served) == 100_000
+    large_portal.clear_log()
+
+    summary = export.run()
+
+    assert summary.is_complete
+    requests = large_portal.counts()["history"]
+    assert requests <= 1.02 * (len(served) / PAGE_ROWS + 10)
+    assert summary.totals["requests"] == requests
+    assert_holds(export, served)
+
+    files, large_warehouse = export.files(), export.warehouse(CALLS)
+    large_portal.clear_log()
+    assert export.run().results == []
+    assert large_portal.counts().get("history", 0) == 0
+
+    again = export.run(FIRST, FIRST + timedelta(days=1), force=True)
+    assert again.totals | {"requests": 0} == again.totals | {
+        "requests": 0, "calls_inserted": 0, "calls_updated": 0, "calls_vanished": 0, "files_written": 0,
+    }  # fmt: skip
+    assert export.files() == files
+    assert export.warehouse(CALLS).equals(large_warehouse)
+
+
+@pytest.fixture
+def portal() -> Portal:
+    """2,000 calls over three days."""
+    calls = generate(seed=3, start_date=FIRST, days=3, calls_total=2_000, ties=3)
+    return Portal(calls, PortalOptions(rate_limits=NO_LIMITS))
+
+
+SMALL_LAST = FIRST + timedelta(days=2)
+
+
+@pytest.fixture
+def server(portal: Portal) -> Iterator[SimulatedPortal]:
+    with SimulatedPortal(portal) as server:
+        yield server
+
+
+def test_failing_requests_and_odd_rows_lose_and_double_nothing(warehouse_url: str, tmp_path: Path) -> None:
+    with spawn(calls=6_000, days=3, seed=5, start_date=FIRST, limits=False, fault_rate=0.08, odd_share=0.2) as portal:
+        export = export_of(portal.base_url, warehouse_url, tmp_path, STRINGEEX_TIMEOUT_SECONDS="5")
+        summary = export.run(FIRST, SMALL_LAST)
+        portal.clear_faults()
+        served = portal.rows(*range_ms(FIRST, SMALL_LAST))
+        assert summary.is_complete, [result.error for result in summary.results]
+        assert summary.totals["rows_rejected"] > 0
+        assert_holds(export, served, FIRST, SMALL_LAST)
+
+
+@pytest.fixture
+def export(server: SimulatedPortal, tmp_path: Path) -> Export:
+    return export_of(server.base_url, f"duckdb:///{tmp_path / 'warehouse.duckdb'}", tmp_path)
+
+
+def some_call(portal: Portal, day: date, index: int = 0) -> dict[str, Any]:
+    row: dict[str, Any] = portal.rows(*range_ms(day, day))[index]
+    return row
+
+
+def test_late_changes_touch_only_the_rows_that_changed(
+    portal: Portal, server: SimulatedPortal, warehouse_url: str, tmp_path: Path
+) -> None:
+    export = export_of(server.base_url, warehouse_url, tmp_path)
+    export.run(FIRST, SMALL_LAST)
+    before, files = export.warehouse(CALLS).to_pandas().set_index("call_id"), export.files()
+    changed, gone, *_ = (some_call(portal, FIRST, index)["id"] for index in (5, 9))
+    portal.update_call(changed, contactname="Trần Thị Mới", talk_duration=4321)
+    portal.remove_call(gone)
+    new = dict(some_call(portal, FIRST, 3), id="call-vn-1-LATE000000-1767600000000")
+    portal.add_call(new)
+
+    summary = export.run(FIRST, SMALL_LAST, force=True)
+
+    counted = {name: summary.totals[f"calls_{name}"] for name in ("inserted", "updated", "vanished")}
+    assert counted == {"inserted": 1, "updated": 1, "vanished": 1}
+    after = export.warehouse(CALLS).to_pandas().set_index("call_id")
+    untouched = before.index.difference([changed, gone])
+    pd.testing.assert_frame_equal(after.loc[untouched], before.loc[untouched])
+    assert after.loc[changed, "contact_name"] == "Trần Thị Mới"
+    assert after.loc[changed, "first_seen_at"] == before.loc[changed, "first_seen_at"]
+    assert after.loc[changed, "updated_at"] > before.loc[changed, "updated_at"]
+    assert after.loc[gone, "deleted_at"] == after.loc[changed, "updated_at"]
+    in_lake = export.lake(CALLS)["call_id"].to_pylist()
+    assert gone not in in_lake
+    assert new["id"] in in_lake
+    rewritten = {name for name, file in export.files().items() if files.get(name) != file}
+    assert {name.split("/")[1] for name in rewritten} == {f"call_date={FIRST}"}
+    with export.open() as pipeline:
+        assert [row.late_changes for row in pipeline.ledger.rows(FIRST, SMALL_LAST)] == [3, 0, 0]
+        versions = pipeline.warehouse.tables["call_versions"]
+        with pipeline.warehouse.reading() as connection:
+            kept = connection.execute(sa.select(versions.c.call_id, versions.c.talk_seconds)).tuples().all()
+    assert dict(kept) == {call_id: before.loc[call_id, "talk_seconds"] for call_id in (changed, gone)}
+
+
+def test_a_call_that_returns_is_unmarked(portal: Portal, export: Export) -> None:
+    export.run(FIRST, FIRST)
+    row = some_call(portal, FIRST)
+    portal.remove_call(row["id"])
+    export.run(FIRST, FIRST, force=True)
+    portal.add_call(row)
+    summary = export.run(FIRST, FIRST, force=True)
+    assert summary.totals["calls_restored"] == 1
+    assert export.warehouse(CALLS)["deleted_at"].null_count == export.lake(CALLS).num_rows
+
+
+def test_a_call_that_moves_to_another_day_leaves_its_old_one(portal: Portal, export: Export) -> None:
+    export.run(FIRST, SMALL_LAST)
+    row = some_call(portal, FIRST)
+    portal.remove_call(row["id"])
+    moved = dict(row, start_time=range_ms(SMALL_LAST, SMALL_LAST)[0] + 5)
+    portal.add_call(moved, start_ms=moved["start_time"])
+    export.run(SMALL_LAST, SMALL_LAST, force=True)
+    assert [result.due for result in export.run(FIRST, SMALL_LAST).results] == ["reread"]
+    assert export.lake(CALLS).equals(export.warehouse(CALLS))
+    assert export.lake(CALLS)["call_id"].to_pylist().count(row["id"]) == 1
+
+
+@pytest.mark.parametrize("version_2", [True, False])
+@pytest.mark.parametrize("wrong", [{"offset": 3}, {"offset": -3}, {"form": "missing"}])
+def test_a_wrong_count_fails_its_window_and_moves_nothing(
+    wrong: dict[str, Any], version_2: bool, portal: Portal, export: Export
+) -> None:
+    portal.options.supports_version_2 = version_2
+    day = f"{range_ms(SMALL_LAST, SMALL_LAST)[0]}-"
+    portal.faults.append(WrongTotal(**wrong, when=lambda request: day in str(request.query)))
+
+    summary = export.run(FIRST, SMALL_LAST)
+
+    assert not summary.is_complete
+    [failed] = summary.with_outcome(Outcome.FAILED)
+    assert failed.window.call_date == SMALL_LAST
+    assert failed.error is not None
+    if "offset" in wrong:
+        served = len(portal.rows(*range_ms(SMALL_LAST, SMALL_LAST)))
+        assert str(served) in failed.error
+    assert set(export.warehouse(CALLS)["call_date"].to_pylist()) == {FIRST, FIRST + timedelta(days=1)}
+    assert not any(str(SMALL_LAST) in name for name in export.files())
+
+    portal.faults.clear()
+    healed = export.run(FIRST, SMALL_LAST)
+    assert [result.window.call_date for result in healed.results] == [SMALL_LAST]
+    served = portal.rows(*range_ms(FIRST, SMALL_LAST), version=2 if version_2 else 1)
+    assert_holds(export, served, FIRST, SMALL_LAST)
+
+
+def test_windows_of_six_hours_make_the_same_tables_as_days(
+    portal: Portal, server: SimulatedPortal, tmp_path: Path
+) -> None:
+    by_day = export_of(server.base_url, f"duckdb:///{tmp_path}/day.duckdb", tmp_path / "day")
+    by_part = export_of(
+        server.base_url, f"sqlite:///{tmp_path}/part.sqlite", tmp_path / "part", CALLHISTORY_WINDOW="6h"
+    )
+    by_day.run(FIRST, SMALL_LAST)
+    assert len(by_part.run(FIRST, SMALL_LAST).results) == 12
+    assert by_part.lake(CALLS).drop(TIMES).equals(by_day.lake(CALLS).drop(TIMES))
+    assert_holds(by_part, portal.rows(*range_ms(FIRST, SMALL_LAST)), FIRST, SMALL_LAST)
+
+    portal.remove_call(some_call(portal, FIRST)["id"])
+    whole_days = export_of(server.base_url, f"sqlite:///{tmp_path}/part.sqlite", tmp_path / "part")
+    assert len(whole_days.run(FIRST, SMALL_LAST, force=True).results) == 12
+    assert whole_days.lake(CALLS).num_rows == len(portal.rows(*range_ms(FIRST, SMALL_LAST)))
+
+
+def test_an_open_day_grows_and_a_closed_one_is_read_again_at_each_age_until_it_settles(
+    portal: Portal, export: Export
+) -> None:
+    start, end = day_bounds(FIRST, ZONE)
+    hour, day = timedelta(hours=1), timedelta(days=1)
+
+    def run_at(now: datetime) -> RunSummary:
+        portal.clock.set(now)
+        return export.run(FIRST, FIRST, now=now)
+
+    at_noon, at_eleven = run_at(start + 12 * hour), run_at(end - hour)
+    assert 0 < at_noon.totals["calls"] < at_eleven.totals["calls"]
+    assert at_eleven.totals["calls_inserted"] == at_eleven.totals["calls"] - at_noon.totals["calls"]
+
+    dues = [[str(result.due) for result in run_at(end + age).results] for age in (hour, day - hour, day, 2 * day)]
+    assert dues == [["reread"], [], ["reread"], []]
+    portal.update_call(some_call(portal, FIRST)["id"], contactname="Lê Văn Muộn")
+    assert [[str(r.due) for r in run_at(end + age * day).results] for age in (3, 7, 30)] == [["reread"]] * 3
+    with export.open() as pipeline:
+        [row] = pipeline.ledger.rows(FIRST, FIRST)
+    assert (row.settled, row.next_reread_at, row.late_changes >= 1, row.attempts) == (True, None, True, 7)
+    assert run_at(end + 365 * day).results == []
+
+
+def test_two_runs_at_once_do_each_day_once(portal: Portal, export: Export) -> None:
+    """While one run works on its days, another plans the same ones: it leaves the claimed, and skips the done."""
+    others: list[RunSummary] = []
+
+    def meanwhile(event: Event) -> None:
+        if event.step is Step.FETCHED and not others:
+            others.append(RunSummary("", (), 0))
+            others[0] = export.run(FIRST, SMALL_LAST)
+
+    summary = export.run(FIRST, SMALL_LAST, on_event=meanwhile)
+
+    assert summary.is_complete
+    assert others[0].is_complete
+    assert others[0].with_outcome(Outcome.CLAIMED_ELSEWHERE)
+    done = [result.window for run in (summary, others[0]) for result in run.with_outcome(Outcome.COMPLETE)]
+    assert sorted(done) == sorted(set(done))
+    assert len(done) == 3
+    assert_holds(export, portal.rows(*range_ms(FIRST, SMALL_LAST)), FIRST, SMALL_LAST)
+
+
+def test_a_dead_runs_claim_expires(export: Export) -> None:
+    with export.open() as pipeline:
+        [day] = plan_days(pipeline, FIRST, FIRST, utc_now())
+        dead = ClaimedDay(day.call_date, day.lock_start, day.lock_end, "dead")
+        assert pipeline.ledger.claim_day(dead, day.windows, timedelta(minutes=5)) is not None
+        assert [r.outcome for r in export.run(FIRST, FIRST).results] == [Outcome.CLAIMED_ELSEWHERE]
+        assert pipeline.ledger.renew_claim(dead, timedelta(seconds=-1))
+        assert [r.outcome for r in export.run(FIRST, FIRST).results] == [Outcome.COMPLETE]
+
+
+def test_a_day_of_25_hours_is_exported_whole(portal: Portal, tmp_path: Path) -> None:
+    zone, day = "America/New_York", date(2025, 11, 2)
+    calls = generate(seed=9, start_date=day - timedelta(days=1), days=3, calls_total=900, timezone=zone)
+    with SimulatedPortal(Portal(calls, PortalOptions(rate_limits=NO_LIMITS))) as server:
+        export = export_of(server.base_url, f"duckdb:///{tmp_path}/w.duckdb", tmp_path, CALLHISTORY_TIMEZONE=zone)
+        export.run(day, day)
+        start, end = day_bounds(day, zone)
+        assert (end - start) == timedelta(hours=25)
+        truth = server.portal.rows(int(start.timestamp() * 1000), int(end.timestamp() * 1000) - 1)
+        assert export.lake(CALLS)["call_id"].to_pylist() == sorted(row["id"] for row in truth)
+        assert set(export.lake(CALLS)["call_date"].to_pylist()) == {day}
+
+
+def test_requests_are_counted_with_those_that_failed(portal: Portal, export: Export) -> None:
+    portal.faults.append(mixed_faults(0.3, seed=4))
+    summary = export.run(FIRST, FIRST)
+    assert summary.is_complete
+    assert summary.totals["requests"] == portal.counts["history"]
+    assert summary.totals["requests"] > math.ceil(summary.totals["calls"] / PAGE_ROWS)
