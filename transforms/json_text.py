@@ -15,7 +15,8 @@ JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, J
 """Whatever a JSON parser gives: the shape of everything that the API serves."""
 
 _LONGEST_INTEGER = 4300  # what Python itself reads from text
-_MAYBE_LONG_INTEGER = re.compile(rb"\d{19}")
+_DIGITS_TO_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
+_MAYBE_LONG_INTEGER = b"0" * 19
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _AS_SERVED = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _CANONICAL = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
@@ -27,7 +28,8 @@ def parse_json(text: bytes) -> Any:
     orjson is fast, but reads an integer beyond 64 bits as a float and refuses lone surrogates; those texts take the
     standard library's way, which keeps them. A number that Python has no finite value for becomes its text.
     """
-    if not _MAYBE_LONG_INTEGER.search(text):
+    # A regular expression would take six times as long as parsing the page does.
+    if _MAYBE_LONG_INTEGER not in text.translate(_DIGITS_TO_ZEROS):
         with suppress(orjson.JSONDecodeError):
             return orjson.loads(text)
     try:
