@@ -32,6 +32,10 @@ READ_ONLY = Failure(StorageError, "is read-only: allow this user to write there"
 DENIED = Failure(StorageError, "refuses: grant this user the right to create tables and to write them")
 UNUSABLE = Failure(StorageError, "cannot be read or written: look at the file, its folder and the disk")
 TOO_LARGE = Failure(StorageError, "refuses a row of this size: raise max_allowed_packet")
+OUT_OF_MEMORY = Failure(
+    StorageError,
+    "needs more memory: set a smaller CALLHISTORY_WINDOW, or add ?memory_limit=1GB to CALLHISTORY_WAREHOUSE_URL",
+)
 MISFIT = Failure(DataError, "refuses a row: a value is missing, doubled, or does not fit its column")
 
 

@@ -5,7 +5,6 @@ How each is reached, how a batch of Arrow rows is loaded in bulk, and what its e
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import tempfile
 import threading
@@ -23,7 +22,20 @@ import stamina
 from sqlalchemy.pool import NullPool
 from typing_extensions import override
 
-from sinks.backend import BUSY, COLLIDED, DENIED, FULL, LOST, MISFIT, READ_ONLY, TOO_LARGE, UNUSABLE, Backend, Failure
+from sinks.backend import (
+    BUSY,
+    COLLIDED,
+    DENIED,
+    FULL,
+    LOST,
+    MISFIT,
+    OUT_OF_MEMORY,
+    READ_ONLY,
+    TOO_LARGE,
+    UNUSABLE,
+    Backend,
+    Failure,
+)
 from sinks.bulk import rows_of, tab_separated
 from transforms.errors import BusyError, DataError, StorageError
 from transforms.schema import CALL_PARTICIPANTS, CALL_VERSIONS, CALLS
@@ -62,7 +74,8 @@ class DuckDB(Backend):
         # The URL's own options win, such as ?memory_limit=1GB.
         config = {
             "memory_limit": "256MB",
-            "threads": min(2, os.cpu_count() or 1),
+            # A second thread would add memory, and no speed at the size of a window.
+            "threads": 1,
             "preserve_insertion_order": False,
             # The file is closed after each transaction, which writes it back anyway: skip the log.
             "checkpoint_threshold": "1KB",
@@ -162,6 +175,8 @@ class DuckDB(Backend):
             if "Could not set lock" in text:
                 return BUSY
             return FULL if "No space left" in text else UNUSABLE
+        if isinstance(error, duckdb.OutOfMemoryException):
+            return OUT_OF_MEMORY
         if isinstance(error, duckdb.TransactionException):
             return BUSY
         if isinstance(error, duckdb.ConstraintException | duckdb.DataError):
