@@ -91,7 +91,7 @@ def _is_retryable(_task: Task[..., Any], _task_run: TaskRun, state: State[Any]) 
 def export_local_day(run_id: str, day: DayPlan) -> State[None] | None:
     """Export the due windows of one local day; when tried again, only those whose failure may pass.
 
-    Raises RetryableError or DataError when windows failed, and whatever no other day could survive either.
+    Fails with RetryableError or DataError when windows failed, or with what no other day could survive either.
     """
     logger = get_run_logger()
     work = _work_of_runs[run_id]
@@ -100,15 +100,17 @@ def export_local_day(run_id: str, day: DayPlan) -> State[None] | None:
             work.results[result.window] = result
     except Stopped:
         return Cancelled(message="The run was told to stop; the day is due again.")
+    except CallHistoryError as error:
+        return _failed(error)
     results = work.of_day(day)
     for result in results:
         calls = f", {result.certificate.lake_rows} calls" if result.certificate else ""
         logger.info("window %s: %s%s", result.window.label, result.outcome.value, calls)
     failed = [result for result in results if result.outcome is Outcome.FAILED]
-    if failed:
-        error = RetryableError if any(result.may_succeed_later for result in failed) else DataError
-        raise error(f"{len(failed)} of {len(results)} windows failed; {failed[0].error}")
-    return None
+    if not failed:
+        return None
+    error_class = RetryableError if any(result.may_succeed_later for result in failed) else DataError
+    return _failed(error_class(f"{len(failed)} of {len(results)} windows failed; {failed[0].error}"))
 
 
 @flow(name="export_calls", flow_run_name=_run_name, persist_result=False)
@@ -117,8 +119,7 @@ def export_calls() -> dict[str, Any] | State[Any]:
 
     Returns the run's summary. A run that leaves a window failed ends as `Incomplete`, which is a failed state.
     """
-    with open_pipeline(load_settings()) as pipeline:
-        return _run_days(pipeline, plan_export(pipeline, utc_now()), pipeline.settings.concurrency)
+    return _run(lambda pipeline: plan_export(pipeline, utc_now()))
 
 
 @flow(name="backfill_calls", flow_run_name="backfill {first}..{last}", persist_result=False)
@@ -136,10 +137,8 @@ def backfill_calls(
         concurrency: Local days exported side by side; by default as `CALLHISTORY_CONCURRENCY` says.
     """
     if first > last:
-        raise SettingsError(f"first ({first}) comes after last ({last}): exchange them")
-    with open_pipeline(load_settings()) as pipeline:
-        plans = plan_days(pipeline, first, last, utc_now(), force=force)
-        return _run_days(pipeline, plans, concurrency or pipeline.settings.concurrency)
+        return _failed(SettingsError(f"first ({first}) comes after last ({last}): exchange them"))
+    return _run(lambda pipeline: plan_days(pipeline, first, last, utc_now(), force=force), concurrency)
 
 
 def run_export_flow() -> dict[str, Any]:
@@ -182,8 +181,21 @@ def _summary_of(run_flow: Callable[..., Any], *parameters: Any) -> dict[str, Any
     return summary
 
 
-def _run_days(pipeline: Pipeline, plans: Sequence[DayPlan], concurrency: int) -> dict[str, Any] | State[Any]:
-    """Run one task per day and return the summary, as a failed state when it tells of failed windows."""
+def _run(plan: Callable[[Pipeline], Sequence[DayPlan]], concurrency: int | None = None) -> dict[str, Any] | State[Any]:
+    try:
+        with open_pipeline(load_settings()) as pipeline:
+            return _run_days(pipeline, plan(pipeline), concurrency or pipeline.settings.concurrency)
+    except CallHistoryError as error:
+        return _failed(error)
+
+
+def _failed(error: CallHistoryError) -> State[Any]:
+    """Return the state that stands for an error: raised, it would be logged with its traceback and stored."""
+    return Failed(name=INCOMPLETE if isinstance(error, IncompleteRunError) else None, message=str(error), data=error)
+
+
+def _run_days(pipeline: Pipeline, plans: Sequence[DayPlan], concurrency: int) -> dict[str, Any]:
+    """Run one task per day and return the summary. Raises IncompleteRunError when windows failed."""
     requests_before = requests_sent(pipeline)
     with _shared(_Work(new_run(pipeline))) as work:
         _run_tasks(work, plans, concurrency)
@@ -191,10 +203,10 @@ def _run_days(pipeline: Pipeline, plans: Sequence[DayPlan], concurrency: int) ->
     run = RunSummary(work.run.run_id, results, requests_sent(pipeline) - requests_before)
     summary = run.to_dict()
     create_markdown_artifact(_markdown(summary), SUMMARY_ARTIFACT, f"Run {run.run_id}")
-    if run.is_complete:
-        return summary
-    message = f"{len(run.with_outcome(Outcome.FAILED))} of {len(results)} windows failed; they are due again"
-    return Failed(name=INCOMPLETE, message=message, data=IncompleteRunError(message, summary))
+    if not run.is_complete:
+        failed = len(run.with_outcome(Outcome.FAILED))
+        raise IncompleteRunError(f"{failed} of {len(results)} windows failed; they are due again", summary)
+    return summary
 
 
 @contextmanager

@@ -78,11 +78,13 @@ class PrefectServer:
         return done.stdout
 
     def dump(self) -> str:
-        """Return everything that the server has stored: parameters, logs, artifacts, states, events, results."""
+        """Return everything that the server has stored: parameters, logs, artifacts, states, events."""
         with closing(sqlite3.connect(f"file:{self.home / 'prefect.db'}?mode=ro", uri=True)) as connection:
-            text = "\n".join(connection.iterdump())
-        stored = [path for path in (self.home / "storage").rglob("*") if path.is_file()]
-        return text + "\n".join(path.read_bytes().decode(errors="replace") for path in stored)
+            return "\n".join(connection.iterdump())
+
+    def stored_results(self) -> list[Path]:
+        """Return the files of results that runs have persisted."""
+        return [path for path in (self.home / "storage").rglob("*") if path.is_file()]
 
 
 def free_port() -> int:

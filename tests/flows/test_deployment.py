@@ -9,6 +9,7 @@ from uuid import UUID
 
 import duckdb
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.schedules import CronSchedule
@@ -52,9 +53,11 @@ def test_a_scheduled_deployment_exports_every_call(
         assert nightly.concurrency_options
         assert nightly.concurrency_options.collision_strategy == "CANCEL_NEW"
         nights = poll(lambda: _runs(prefect_client, nightly.id), "the scheduler to plan the nights")
-        assert {(run.expected_start_time.hour, run.expected_start_time.minute) for run in nights} == {(18, 30)}
+        assert {f"{run.expected_start_time:%H:%M}" for run in nights} == {"18:30"}
 
-        prefect_client.create_deployment_schedules(nightly.id, [(CronSchedule(cron=EVERY_FIVE_SECONDS), True)])
+        prefect_client.create_deployment_schedules(
+            nightly.id, [DeploymentScheduleCreate(schedule=CronSchedule(cron=EVERY_FIVE_SECONDS))]
+        )
         worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "callhistory"]
         log = tmp_path / "worker.log"
         with process_group(worker, prefect_server.environment, tmp_path.parent, log):

@@ -209,13 +209,15 @@ def test_a_run_with_a_failed_window_is_incomplete_never_green(
 
 @pytest.mark.usefixtures("environment")
 def test_what_no_day_could_survive_ends_the_run_with_its_own_error(
-    prefect_client: SyncPrefectClient, portal: SimulatedPortal, monkeypatch: pytest.MonkeyPatch
+    prefect_client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("STRINGEEX_API_KEY_SECRET", WRONG_SECRET)
     with pytest.raises(AuthenticationError, match="STRINGEEX_API_KEY_SECRET"):
         flows.run_backfill_flow(FIRST, LAST)
-    assert latest_run(prefect_client).state_type is StateType.FAILED
-    assert len(portal.portal.log) <= 10
+    flow_run = latest_run(prefect_client)
+    assert (flow_run.state_type, flow_run.state_name) == (StateType.FAILED, "Failed")
+    assert all(task_run.run_count <= 1 for task_run in task_runs(prefect_client, flow_run, count=3).values())
+    assert "Traceback" not in caplog.text
     with pytest.raises(SettingsError, match=r"first .* comes after last"):
         flows.run_backfill_flow(LAST, FIRST)
 
@@ -293,6 +295,7 @@ def test_prefect_is_told_no_secret_and_nobodys_data(portal: SimulatedPortal, pre
     )
     assert "backfill 2026-01-05..2026-01-07" in told
     assert {text for text in personal | secrets if text in told} == set()
+    assert prefect_server.stored_results() == []
 
 
 def test_a_terminated_run_gives_its_claims_back(
