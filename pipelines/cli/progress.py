@@ -96,8 +96,10 @@ class _Bars:
             return
         if day not in self._of_day:
             self._of_day[day] = self.progress.add_task(day.isoformat(), total=None, state="")
-        state = event.step.value.replace("_", " ") + _rows(event)
-        self.progress.update(self._of_day[day], completed=event.rows_read, total=event.rows_expected, state=state)
+        task = self._of_day[day]
+        self.progress.update(task, state=event.step.value.replace("_", " ") + _rows(event))
+        if event.rows_expected is not None:
+            self.progress.update(task, completed=event.rows_read, total=event.rows_expected)
 
 
 def tell_retries(output: Output) -> None:

@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipelines.cli.main import app
+from pipelines.settings import load_settings
 from pipelines.stringeex.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
 from pipelines.stringeex.simulator import faults as fault
 from pipelines.windows import day_bounds
@@ -101,6 +102,11 @@ def test_an_export_from_nothing_to_a_second_run(run, portal, tmp_path):
     assert re.search(r"^\d{4}-\d\d +.*c", shown.stdout, re.MULTILINE)
     assert f"{sum(expected.values()):,} calls" in shown.stdout
     assert re.search(r"^gaps +none$", shown.stdout, re.MULTILINE)
+
+    with duckdb.connect(str(tmp_path / "data/warehouse.duckdb")) as connection:
+        connection.execute("UPDATE export_windows SET settled = true WHERE call_date < ?", [TODAY])
+    settled = {day["call_date"] for day in run("status", "--json").json["days"] if day["state"] == "settled"}
+    assert settled == set(expected) - {TODAY.isoformat()}
 
 
 def test_a_backfill_does_its_range_and_no_more(run, portal, tmp_path):
@@ -194,13 +200,18 @@ def test_a_day_that_another_run_has_claimed_is_left_to_it_and_said_so(run, porta
     assert states[day.isoformat()] == "running"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_a_run_cleanly(run, portal, tmp_path, number):
-    portal.options.latency_seconds = 0.2
+@pytest.mark.parametrize(
+    ("number", "latency_seconds", "requests_per_hour"),
+    [(signal.SIGTERM, 0.2, "0"), (signal.SIGINT, 0.0, "4")],
+    ids=["SIGTERM while reading", "SIGINT while waiting for the budget, up to an hour"],
+)
+def test_a_signal_stops_a_run_cleanly(run, portal, tmp_path, number, latency_seconds, requests_per_hour):
+    portal.options.latency_seconds = latency_seconds
+    slow = {"STRINGEEX_PAGE_SIZE": "10", "STRINGEEX_REQUESTS_PER_HOUR": requests_per_hour}
     running = subprocess.Popen(
         command_line("export", "--json"),
         cwd=tmp_path,
-        env=environment(run.settings | {"STRINGEEX_PAGE_SIZE": "10"}),
+        env=environment(run.settings | slow),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -222,6 +233,18 @@ def test_a_signal_stops_a_run_cleanly(run, portal, tmp_path, number):
     after = run("export", "--json")
     assert (after.exit_code, after.json["complete"]) == (0, True)
     assert after.json["calls"] == sum(truth(portal, FIRST + timedelta(days=offset)) for offset in range(DAYS))
+
+
+def test_what_a_library_prints_does_not_get_into_the_json(run, monkeypatch):
+    def chatty(**options):
+        sys.stdout.write("a library says hello\n")
+        return load_settings(**options)
+
+    monkeypatch.setattr("pipelines.settings.load_settings", chatty)
+    assert run("export").stdout.startswith("a library says hello\n")
+    done = run("status", "--json")
+    assert done.json["complete"] is True
+    assert "a library says hello" in done.stderr
 
 
 # ---- check, progress, Prefect ----------------------------------------------------------------------------------------
