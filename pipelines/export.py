@@ -22,6 +22,7 @@ from sinks.ledger import Certificate, ClaimedDay, LedgerRow
 from sinks.merge import Changes, StagedWindow
 from sinks.parquet import LakeWriter
 from sinks.raw import RawFile, publish_raw
+from sinks.recordings import Recordings
 from sinks.spool import Spool
 from transforms.calls import Normalised, normalise
 from transforms.errors import (
@@ -263,6 +264,7 @@ def _publish(work: _Work, spool: Spool, api_total: int, read_at: datetime) -> Wi
                 staged.add(table, batch)
         run.tell(Step.STAGED, window)
         changes = staged.replace(window.start, window.end, now)
+        Recordings(pipeline.warehouse).add_pending(connection, window.start, window.end)
         run.tell(Step.MERGED, window)
 
         is_all_new = changes.inserted == spool.calls

@@ -5,7 +5,11 @@ from __future__ import annotations
 import filecmp
 import os
 import shutil
+import tempfile
+import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
@@ -19,6 +23,9 @@ TEMPORARY_NAME = ".publishing.tmp"
 """One name per folder: whoever publishes there has claimed the day, and a killed run's leftover is written over."""
 
 _COMPARE_CHUNK_BYTES = 1 << 20
+_INCOMING = ".incoming"
+_LEFTOVER_AFTER_SECONDS = 3600
+_UPLOAD_PART_BYTES = 8 << 20
 
 
 class Storage:
@@ -79,6 +86,57 @@ class Storage:
             raise StorageError(f"cannot write {name} in {self.location}: {_reason(error)}.") from error
         return True
 
+    @contextmanager
+    def incoming(self) -> Iterator[BinaryIO]:
+        """Open an empty file to write and to read, for `publish_incoming`; without that, it is gone at the end.
+
+        In a folder it lies in the hidden folder ``.incoming`` of the same file system, elsewhere on this machine.
+        """
+        if not self.is_local:
+            with tempfile.TemporaryFile() as unnamed:
+                yield cast(BinaryIO, unnamed)
+            return
+        path = Path(self.path(_INCOMING)) / f".{uuid.uuid4().hex}.tmp"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x+b") as file:
+            try:
+                yield file
+            finally:
+                path.unlink(missing_ok=True)
+
+    def publish_incoming(self, file: BinaryIO, name: str) -> None:
+        """Make what `incoming` gave, and was filled, readable as ``name``: atomically, durably, in constant memory.
+
+        Objects are uploaded in parts, and are not there before the last one. Raises ``StorageError``.
+        """
+        try:
+            file.flush()
+            if self.is_local:
+                os.fsync(file.fileno())
+                _rename_durably(Path(file.name), Path(self.path(name)))
+            else:
+                self._upload(file, self.path(name))
+        except OSError as error:
+            raise StorageError(f"cannot write {name} in {self.location}: {_reason(error)}.") from error
+
+    def remove_leftovers(self) -> None:
+        """Remove what killed processes left of `incoming`: files that nobody has written to for an hour."""
+        folder = Path(self.path(_INCOMING))
+        if self.is_local and folder.is_dir():
+            for path in folder.iterdir():
+                with suppress(FileNotFoundError):  # its owner has just published it
+                    if time.time() - path.stat().st_mtime > _LEFTOVER_AFTER_SECONDS:
+                        path.unlink()
+
+    def sizes(self) -> dict[str, int]:
+        """Return the size in bytes of every finished file, by name, with one listing."""
+        self._fs.invalidate_cache()
+        if not self._fs.isdir(str(self._root)):
+            return {}
+        found: dict[str, Any] = self._fs.find(str(self._root), detail=True)
+        sizes = {PurePosixPath(path).relative_to(self._root): info["size"] for path, info in found.items()}
+        return {str(name): size for name, size in sizes.items() if not name.name.startswith(".")}
+
     def remove(self, name: str) -> bool:
         """Remove a file; return whether there was one."""
         if not self.exists(name):
@@ -106,6 +164,23 @@ class Storage:
             name for name in relative if name.endswith(suffix) and not PurePosixPath(name).name.startswith(".")
         )
 
+    def _upload(self, file: BinaryIO, path: str) -> None:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        if size <= _UPLOAD_PART_BYTES:
+            self._fs.pipe_file(path, file.read())
+            return
+        # Not a `with` block: leaving one after an error would complete the upload of half a file.
+        upload = self._fs.open(path, "wb", block_size=_UPLOAD_PART_BYTES, autocommit=False)
+        try:
+            shutil.copyfileobj(file, upload, _COMPARE_CHUNK_BYTES)
+            upload.close()
+            upload.commit()
+        except BaseException:
+            upload.discard()
+            upload.closed = True
+            raise
+
     def _holds(self, local: Path, name: str) -> bool:
         if not self.exists(name) or self._fs.size(self.path(name)) != local.stat().st_size:
             return False
@@ -127,15 +202,23 @@ def _replace_durably(source: Path, target: Path) -> None:
             shutil.copyfileobj(reader, writer, _COMPARE_CHUNK_BYTES)
             writer.flush()
             os.fsync(writer.fileno())
-        temporary.replace(target)
+        _rename_durably(temporary, target)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+
+
+def _rename_durably(source: Path, target: Path) -> None:
+    """Rename within one file system; afterwards the new name survives a loss of power."""
+    is_new_folder = not target.parent.is_dir()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source.replace(target)
+    for folder in (target.parent, target.parent.parent) if is_new_folder else (target.parent,):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _reason(error: BaseException) -> str:

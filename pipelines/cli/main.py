@@ -13,6 +13,7 @@ from pipelines.cli.command import WRONG_USAGE
 from pipelines.cli.demo import demo
 from pipelines.cli.export import backfill, export
 from pipelines.cli.output import Output, write_json
+from pipelines.cli.recordings import recordings
 from pipelines.cli.status import status
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ app.command("export")(export)
 app.command("backfill")(backfill)
 app.command("status")(status)
 app.command("check")(check)
+app.add_typer(recordings)
 
 
 @app.callback(invoke_without_command=True)

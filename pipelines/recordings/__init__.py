@@ -1,0 +1,1 @@
+"""The archive of recordings: fetched, checked, hashed, published, read back, and deleted at the source on demand."""

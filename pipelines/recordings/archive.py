@@ -1,0 +1,340 @@
+"""Draining the recordings that are wanted into the archive: oldest call first, side by side, within the budget.
+
+The order of one recording: fetch, check, publish facts, publish audio, write its row. Killed anywhere, nothing is half
+there: before the audio is published the recording is as unfetched as ever; after that, the next run finds it in the
+archive, reads it back against its facts, and writes the row without asking the provider again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from itertools import islice
+from typing import Any
+
+from pipelines.context import Stores, utc_now
+from pipelines.recordings.audio import check_plausible, inspect_audio
+from pipelines.recordings.download import RecordingNotFoundError, fetch_recording
+from pipelines.recordings.pace import Pace
+from pipelines.stringeex.client import StringeeXClient
+from sinks.archive import SIDECAR_SUFFIX, Archive, archive_path, safe_name
+from sinks.recordings import FACTS, LOST, Recordings, RecordingStatus, WantedRecording
+from sinks.storage import Storage
+from transforms.errors import (
+    AuthenticationError,
+    CallHistoryError,
+    RetryableError,
+    StorageError,
+)
+
+EXTENSIONS = ("wav", "mp3", "ogg", "m4a")
+FIRST_BACK_OFF = timedelta(minutes=5)
+LONGEST_BACK_OFF = timedelta(days=1)
+GIVE_UP_AFTER_FAILURES = 8
+"""In a row, when nothing has worked in this run: then it is the API, the network or the credentials."""
+ERROR_MAX_CHARACTERS = 2_000
+
+_ERRORS_KEPT = 100
+_ARCHIVED = RecordingStatus.ARCHIVED
+_OUTCOMES = (_ARCHIVED, RecordingStatus.NOT_READY, RecordingStatus.MISSING, RecordingStatus.FAILED)
+
+
+class Step(StrEnum):
+    """The steps of a recording, in order; each is told when it is done."""
+
+    BEGUN = "begun"
+    RECEIVING = "receiving"
+    FETCHED = "fetched"
+    CHECKED = "checked"
+    PUBLISHED = "published"
+    SAVED = "saved"
+
+
+@dataclass(frozen=True)
+class Event:
+    """A step done, and how far the run is: recordings done of those that were due at its beginning.
+
+    ``eta_seconds`` is how long the rest takes at the pace so far, and not less than the request budget makes it take;
+    null while nobody can know.
+    """
+
+    step: Step
+    done: int
+    due: int
+    bytes: int
+    eta_seconds: float | None
+
+
+OnEvent = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class ArchiveSummary:
+    """What a run did, in recordings, and how the whole archive stands after it (``statuses``).
+
+    ``adopted`` were found in the archive, where a killed run had left them, and are a part of ``archived``.
+    """
+
+    archived: int
+    adopted: int
+    not_ready: int
+    missing: int
+    failed: int
+    bytes: int
+    requests: int
+    statuses: Mapping[RecordingStatus, int]
+    errors: Sequence[str]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no recording is missing or failed, of this run or of any before it."""
+        return not any(self.statuses[status] for status in LOST)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the summary as JSON can hold it."""
+        return {
+            "complete": self.is_complete,
+            "archived": self.archived,
+            "adopted": self.adopted,
+            "not_ready": self.not_ready,
+            "missing": self.missing,
+            "failed": self.failed,
+            "bytes": self.bytes,
+            "requests": self.requests,
+            "recordings": {status.value: count for status, count in self.statuses.items()},
+            "errors": list(self.errors),
+        }
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What became of one recording: the columns to write, and the error that was met."""
+
+    wanted: WantedRecording
+    values: Mapping[str, object]
+    adopted: bool = False
+    error: CallHistoryError | None = None
+
+    @property
+    def call_id(self) -> str:
+        return self.wanted.call_id
+
+    @property
+    def label(self) -> str:
+        return f"recording of {safe_name(self.call_id)}"
+
+    @property
+    def status(self) -> RecordingStatus:
+        return RecordingStatus(str(self.values["status"]))
+
+
+@dataclass
+class _Run:
+    stores: Stores
+    client: StringeeXClient
+    archive: Archive
+    recordings: Recordings
+    on_event: OnEvent
+    pace: Pace
+    present: Mapping[str, int] = field(default_factory=dict)
+    stop: threading.Event = field(default_factory=threading.Event)
+    received: dict[str, int] = field(default_factory=dict)
+
+    def tell(self, step: Step) -> None:
+        """Report a step."""
+        received = sum(list(self.received.values()))
+        self.on_event(Event(step, self.pace.done, self.pace.due, received, self.pace.eta_seconds()))
+
+
+def archive_recordings(
+    stores: Stores,
+    client: StringeeXClient,
+    *,
+    on_event: OnEvent | None = None,
+    now: Callable[[], datetime] = utc_now,
+) -> ArchiveSummary:
+    """Fetch every recording that is due into the archive of ``CALLHISTORY_ARCHIVE_URL``.
+
+    A recording that fails does not stop the others. Ctrl-C does, as do storage that cannot be written and an API that
+    answers nothing at all: StorageError, AuthenticationError, or the RetryableError that came last.
+    """
+    settings = stores.settings
+    recordings = Recordings(stores.warehouse)
+    archive = Archive(Storage(settings.archive_url))
+    archive.storage.check_writable()
+    archive.storage.remove_leftovers()
+    began = now()
+    pace = Pace(recordings.count_due(began), settings.recordings_per_minute, settings.requests_per_hour)
+    run = _Run(stores, client, archive, recordings, on_event or (lambda _: None), pace)
+    requests_before = sum(client.budget.counts().values())
+    if pace.due:
+        run.present = archive.storage.sizes()
+    tally = _Tally()
+    with closing(_drain(run, recordings.due(began), now)) as done:
+        for results in done:
+            recordings.save({result.call_id: result.values for result in results})
+            for result in results:
+                tally.add(result)
+                pace.done += 1
+                run.tell(Step.SAVED)
+            tally.check_anything_works()
+    return ArchiveSummary(
+        **{status.value: tally.counts[status] for status in _OUTCOMES},
+        adopted=tally.adopted,
+        bytes=sum(run.received.values()),
+        requests=sum(client.budget.counts().values()) - requests_before,
+        statuses=recordings.counts(),
+        errors=tally.errors,
+    )
+
+
+@dataclass
+class _Tally:
+    counts: Counter[RecordingStatus] = field(default_factory=Counter)
+    adopted: int = 0
+    errors: list[str] = field(default_factory=list)
+    failures_in_a_row: int = 0
+    last_error: CallHistoryError | None = None
+
+    def add(self, result: _Result) -> None:
+        self.counts[result.status] += 1
+        self.adopted += result.adopted
+        if result.status in LOST and len(self.errors) < _ERRORS_KEPT:
+            self.errors.append(f"{result.label}: {result.error}")
+        if isinstance(result.error, RetryableError | AuthenticationError):
+            self.failures_in_a_row += 1
+            self.last_error = result.error
+        else:
+            self.failures_in_a_row = 0
+
+    def check_anything_works(self) -> None:
+        if self.last_error and self.failures_in_a_row >= GIVE_UP_AFTER_FAILURES and not self.counts[_ARCHIVED]:
+            raise self.last_error
+
+
+def _drain(
+    run: _Run, due: Iterator[WantedRecording], now: Callable[[], datetime]
+) -> Generator[list[_Result], None, None]:
+    """Yield what becomes of the recordings, as they are done; a few are under way at any time."""
+    side_by_side = run.stores.settings.concurrency
+    with ThreadPoolExecutor(side_by_side, thread_name_prefix="recording") as pool:
+        under_way: set[Future[_Result]] = set()
+        try:
+            while True:
+                wanted = islice(due, side_by_side - len(under_way))
+                under_way |= {pool.submit(_archive_one, run, recording, now) for recording in wanted}
+                if not under_way:
+                    return
+                done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+                yield [future.result() for future in done]
+        except BaseException:
+            run.stop.set()
+            # Lets go of those that wait for the request budget, which can take an hour.
+            run.client.close()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _archive_one(run: _Run, wanted: WantedRecording, now: Callable[[], datetime]) -> _Result:
+    """Bring one recording into the archive; return the row it gets, also when that fails.
+
+    Raises StorageError, and what else no other recording would survive.
+    """
+    run.tell(Step.BEGUN)
+    try:
+        return _adopted(run, wanted, now) or _fetched(run, wanted, now)
+    except RecordingNotFoundError as error:
+        return _not_found(wanted, error, now(), run.stores.settings.recording_retries)
+    except StorageError:
+        raise
+    except CallHistoryError as error:
+        return _failed(wanted, error, now())
+    except OSError as error:
+        raise StorageError(f"a recording cannot be written to this machine's disk: {error.strerror}") from error
+
+
+def _adopted(run: _Run, wanted: WantedRecording, now: Callable[[], datetime]) -> _Result | None:
+    """Take over what a run that was killed before it wrote the row has published; null where there is nothing."""
+    for extension in EXTENSIONS:
+        path = archive_path(wanted.call_id, wanted.call_date, extension)
+        if path not in run.present or path + SIDECAR_SUFFIX not in run.present:
+            continue
+        facts, digest = run.archive.facts(path), run.archive.digest(path)
+        names = ("call_id", "bytes", "sha256")
+        if facts and digest and [facts.get(name) for name in names] == [wanted.call_id, digest.bytes, digest.sha256]:
+            values = {name: facts.get(name) for name in ("bytes", "sha256", "content_type", "duration_seconds")}
+            return _Result(wanted, _archived(path, values, now()), adopted=True)
+    return None
+
+
+def _fetched(run: _Run, wanted: WantedRecording, now: Callable[[], datetime]) -> _Result:
+    def on_bytes(size: int) -> None:
+        run.received[wanted.call_id] = size
+        run.tell(Step.RECEIVING)
+
+    facts = wanted.facts
+    with run.archive.incoming() as file:
+        fetched = fetch_recording(
+            run.client,
+            wanted.call_id,
+            file,
+            record_path=facts["record_path"],
+            on_bytes=on_bytes,
+            stop=run.stop,
+        )
+        run.tell(Step.FETCHED)
+        audio = inspect_audio(file)
+        check_plausible(audio, facts["duration_seconds"], facts["talk_seconds"])
+        run.tell(Step.CHECKED)
+        path = archive_path(wanted.call_id, wanted.call_date, audio.extension)
+        values = {
+            "bytes": fetched.bytes,
+            "sha256": fetched.sha256,
+            "content_type": audio.content_type,
+            "duration_seconds": round(audio.duration_seconds),
+        }
+        call = {("call_duration_seconds" if name == "duration_seconds" else name): facts[name] for name in FACTS}
+        run.archive.publish(file, path, call | values)
+        run.tell(Step.PUBLISHED)
+    return _Result(wanted, _archived(path, values, now()))
+
+
+def _archived(path: str, values: Mapping[str, object], now: datetime) -> dict[str, object]:
+    return {
+        **values,
+        "status": _ARCHIVED.value,
+        "archive_path": path,
+        "archived_at": now,
+        "verified_at": None,
+        "next_attempt_at": None,
+        "last_error": None,
+    }
+
+
+def _not_found(wanted: WantedRecording, error: CallHistoryError, now: datetime, ages: Sequence[timedelta]) -> _Result:
+    """Ask again when the call reaches the next of ``ages``; after the last one, the recording is missing."""
+    later = next((wanted.ended_at + age for age in ages if wanted.ended_at + age > now), None)
+    status = RecordingStatus.MISSING if later is None else RecordingStatus.NOT_READY
+    return _Result(wanted, _in_vain(wanted, status, error, later), error=error)
+
+
+def _failed(wanted: WantedRecording, error: CallHistoryError, now: datetime) -> _Result:
+    back_off = min(FIRST_BACK_OFF * 2 ** min(wanted.attempts, 10), LONGEST_BACK_OFF)
+    return _Result(wanted, _in_vain(wanted, RecordingStatus.FAILED, error, now + back_off), error=error)
+
+
+def _in_vain(
+    wanted: WantedRecording, status: RecordingStatus, error: CallHistoryError, next_attempt_at: datetime | None
+) -> dict[str, object]:
+    return {
+        "status": status.value,
+        "attempts": wanted.attempts + 1,
+        "next_attempt_at": next_attempt_at,
+        "last_error": str(error)[:ERROR_MAX_CHARACTERS],
+    }

@@ -1,0 +1,227 @@
+"""One recording from the API into a file: streamed, resumed after a cut, and never taken for what it is not."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, NoReturn
+
+import httpx
+import stamina
+
+from pipelines.recordings.audio import NotARecordingError
+from pipelines.recordings.links import recording_url, redirect_target
+from pipelines.stringeex.auth import TOKEN_HEADER
+from pipelines.stringeex.client import RetryPolicy, StringeeXClient
+from pipelines.stringeex.envelope import RejectedError, parse
+from transforms.errors import ApiError, AuthenticationError, DataError, RateLimitedError, RetryableError, TransportError
+
+MAX_BYTES = 4 << 30
+PATIENCE = RetryPolicy(attempts=5, wait_initial_seconds=0.5, wait_max_seconds=10.0, wait_jitter_seconds=0.5)
+"""Within one run; what fails longer is for a later one."""
+
+_OPERATION = "download_recording"
+_CHUNK_BYTES = 64 << 10
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MOST_REDIRECTS = 5
+_SLOWEST_BYTES_PER_SECOND = 1_000
+_MOST_TEXT_BYTES = 1 << 20
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-\d{1,15}/(\d{1,15})")
+
+
+class RecordingNotFoundError(DataError):
+    """The provider does not have the recording: not yet, or not any more."""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A recording as it was received."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass
+class _Transfer:
+    """What has arrived of one recording, over all attempts."""
+
+    file: BinaryIO
+    endpoint: str
+    stop: threading.Event
+    on_bytes: Callable[[int], None] | None
+    size: int = 0
+    expected: int | None = None
+    validator: str | None = None
+    attempts: int = 0
+    digest: Any = field(default_factory=hashlib.sha256)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The request's headers: for the whole recording, or for the rest of it."""
+        headers = {"Accept-Encoding": "identity"}
+        if self.size:
+            headers["Range"] = f"bytes={self.size}-"
+            if self.validator is not None:
+                headers["If-Range"] = self.validator
+        return headers
+
+    def begin(self, response: httpx.Response) -> None:
+        """Go on where the last attempt was cut off, if that is what ``response`` holds; else start from nothing."""
+        match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
+        if response.status_code == 206:
+            if match is None or int(match[1]) != self.size or (self.expected or int(match[2])) != int(match[2]):
+                self.restart()
+                raise NotARecordingError(f"{self.endpoint}: another part of the recording came than was asked for")
+            self.expected = int(match[2])
+            return
+        self.restart()
+        length = response.headers.get("content-length", "")
+        self.expected = int(length) if length.isascii() and length.isdigit() else None
+        etag = response.headers.get("etag", "")
+        self.validator = etag if etag.startswith('"') else response.headers.get("last-modified")
+
+    def restart(self) -> None:
+        """Forget what has arrived."""
+        self.file.seek(0)
+        self.file.truncate()
+        self.size, self.expected, self.validator, self.digest = 0, None, None, hashlib.sha256()
+
+    def write(self, chunk: bytes) -> None:
+        """Take the next bytes; raise RetryableError when told to stop, DataError when it is too much."""
+        self.file.write(chunk)
+        self.digest.update(chunk)
+        self.size += len(chunk)
+        if self.on_bytes is not None:
+            self.on_bytes(self.size)
+        if self.size > MAX_BYTES:
+            raise DataError(f"{self.endpoint}: the recording is larger than {MAX_BYTES >> 30} GiB")
+        if self.stop.is_set():
+            raise RetryableError(f"{self.endpoint}: stopped")
+
+
+def fetch_recording(
+    client: StringeeXClient,
+    call_id: str,
+    file: BinaryIO,
+    *,
+    record_path: str | None = None,
+    retry: RetryPolicy = PATIENCE,
+    on_bytes: Callable[[int], None] | None = None,
+    stop: threading.Event | None = None,
+) -> Fetched:
+    """Write the recording of a call into the empty, seekable ``file``, in constant memory.
+
+    ``record_path`` is the call history's link. What may pass is tried again as ``retry`` says, from where it was cut
+    off if the server takes ranges, until ``stop`` is set; ``on_bytes`` is told how much has arrived. The content is not
+    looked into beyond telling an envelope or a page of HTML from anything else; see `inspect_audio`.
+
+    Raises RecordingNotFoundError, RefusedLinkError, AuthenticationError, DataError, or a RetryableError.
+    """
+    url = recording_url(record_path, client.settings)
+    stop = stop or threading.Event()
+    transfer = _Transfer(file, client.settings.operation(_OPERATION).endpoint, stop, on_bytes)
+
+    def worth_retrying(error: Exception) -> bool | float:
+        if not isinstance(error, RetryableError) or transfer.attempts >= retry.attempts or stop.is_set():
+            return False
+        # The budget keeps everybody waiting after a 429, so a wait here would come on top.
+        return 0.0 if isinstance(error, RateLimitedError) else True
+
+    for attempt in stamina.retry_context(
+        on=worth_retrying,
+        attempts=None,
+        timeout=None,
+        wait_initial=retry.wait_initial_seconds,
+        wait_max=retry.wait_max_seconds,
+        wait_jitter=retry.wait_jitter_seconds,
+    ):
+        with attempt:
+            transfer.attempts += 1
+            _receive_authenticated(client, call_id, url, transfer)
+    return Fetched(transfer.size, transfer.digest.hexdigest())
+
+
+def _receive_authenticated(client: StringeeXClient, call_id: str, url: httpx.URL | None, transfer: _Transfer) -> None:
+    """Receive, and once more with a new token when the token was rejected."""
+    try:
+        _receive(client, call_id, url, transfer)
+    except RejectedError:
+        try:
+            _receive(client, call_id, url, transfer)
+        except RejectedError as error:
+            raise AuthenticationError(f"{error}: the API refuses the credentials (see callhistory check)") from error
+
+
+def _receive(client: StringeeXClient, call_id: str, url: httpx.URL | None, transfer: _Transfer) -> None:
+    for _ in range(_MOST_REDIRECTS + 1):
+        address = None if url is None else str(url)
+        with client.stream(
+            _OPERATION, url=address, path_values={"call_id": call_id}, headers=transfer.headers
+        ) as response:
+            if response.status_code not in _REDIRECTS:
+                _take(client, response, transfer)
+                return
+            url = redirect_target(response, client.settings)
+    raise NotARecordingError(f"{transfer.endpoint}: redirected more than {_MOST_REDIRECTS} times")
+
+
+def _take(client: StringeeXClient, response: httpx.Response, transfer: _Transfer) -> None:
+    """Write a body of audio into the transfer's file; raise what any other answer means."""
+    status, endpoint = response.status_code, transfer.endpoint
+    if status == 416:
+        transfer.restart()
+        raise NotARecordingError(f"{endpoint}: the server has no such range of the recording")
+    if status in (404, 410):
+        raise RecordingNotFoundError(f"{endpoint}: HTTP {status}, there is no such recording (yet, or any more)")
+    if response.headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
+        raise NotARecordingError(f"{endpoint}: the answer is encoded in a way that was not asked for")
+    chunks = _chunks(response, endpoint, client.settings.timeout_seconds)
+    first = next(chunks, b"")
+    if status not in (200, 206) or not first or first.lstrip()[:1] in (b"{", b"[", b"<"):
+        _refuse(client, response, _text(first, chunks), endpoint)
+    transfer.begin(response)
+    for chunk in itertools.chain((first,), chunks):
+        transfer.write(chunk)
+    if transfer.expected is not None and transfer.size != transfer.expected:
+        size, expected = transfer.size, transfer.expected
+        transfer.restart()
+        raise NotARecordingError(f"{endpoint}: {size} bytes arrived of a recording of {expected}")
+
+
+def _refuse(client: StringeeXClient, response: httpx.Response, body: bytes, endpoint: str) -> NoReturn:
+    """Raise what an answer without audio means."""
+    status = response.status_code
+    try:
+        parse(response, body, endpoint, transient_codes=client.settings.transient_codes)
+    except RejectedError as error:
+        if TOKEN_HEADER not in response.request.headers:
+            raise ApiError(str(error), status=status) from error
+        client.renew_token(response)
+        raise
+    except ApiError as error:
+        if status == 200:
+            raise RecordingNotFoundError(str(error)) from error
+        raise
+    raise NotARecordingError(f"{endpoint}: HTTP {status}, but the answer is an envelope instead of a recording")
+
+
+def _chunks(response: httpx.Response, endpoint: str, timeout_seconds: float) -> Iterator[bytes]:
+    """Yield the body as it comes; raise TransportError when it trickles in too slowly ever to end."""
+    began, received = time.monotonic(), 0
+    for chunk in response.iter_raw(_CHUNK_BYTES):
+        received += len(chunk)
+        yield chunk
+        if time.monotonic() - began > 3 * timeout_seconds + received / _SLOWEST_BYTES_PER_SECOND:
+            raise TransportError(f"{endpoint}: the recording did not end in time ({received} bytes so far)")
+
+
+def _text(first: bytes, chunks: Iterator[bytes]) -> bytes:
+    body = bytearray(first)
+    while len(body) < _MOST_TEXT_BYTES and (chunk := next(chunks, b"")):
+        body += chunk
+    return bytes(body)

@@ -1,0 +1,215 @@
+"""The table ``recordings``: which calls have audio, and what has become of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+
+from sinks.warehouse import Warehouse
+from transforms.schema import CALLS
+
+_ROWS_PER_READ = 1_000
+
+FACTS = tuple(name for name in CALLS.source_columns if name not in ("extra", "participant_count"))
+"""Columns of ``calls`` that go along with a recording."""
+
+
+class RecordingStatus(StrEnum):
+    """What has become of a recording; the table's column ``status`` says what each means."""
+
+    PENDING = "pending"
+    ARCHIVED = "archived"
+    NOT_READY = "not_ready"
+    MISSING = "missing"
+    FAILED = "failed"
+    DELETED_AT_SOURCE = "deleted_at_source"
+
+
+WANTED = (RecordingStatus.PENDING, RecordingStatus.NOT_READY, RecordingStatus.FAILED)
+"""Still to be fetched."""
+KEPT = (RecordingStatus.ARCHIVED, RecordingStatus.DELETED_AT_SOURCE)
+"""In the archive."""
+LOST = (RecordingStatus.MISSING, RecordingStatus.FAILED)
+"""What makes an archive incomplete: a recording that never came, or does not come."""
+
+
+@dataclass(frozen=True)
+class WantedRecording:
+    """A recording to fetch, and the ``FACTS`` of its call."""
+
+    call_id: str
+    status: RecordingStatus
+    attempts: int
+    facts: Mapping[str, Any]
+
+    @property
+    def call_date(self) -> date:
+        """Local day of the call."""
+        day: date = self.facts["call_date"]
+        return day
+
+    @property
+    def ended_at(self) -> datetime:
+        """When the call ended; its start where the end is not known."""
+        moment: datetime = self.facts["ended_at"] or self.facts["started_at"]
+        return moment
+
+
+@dataclass(frozen=True)
+class KeptRecording:
+    """A recording that the table says is in the archive."""
+
+    call_id: str
+    status: RecordingStatus
+    archive_path: str
+    bytes: int
+    sha256: str
+    legal_hold: bool
+    source_deleted_at: datetime | None
+    started_at: datetime | None
+
+
+class Recordings:
+    """Reads and writes ``recordings``."""
+
+    def __init__(self, warehouse: Warehouse) -> None:
+        self._warehouse = warehouse
+        self._table = warehouse.tables["recordings"]
+        self._calls = warehouse.tables["calls"]
+
+    def add_pending(self, connection: sa.Connection, window_start: datetime, window_end: datetime) -> None:
+        """Add the window's recorded and voicemail calls that have no row yet, as a part of the caller's transaction.
+
+        A row that is there is not touched, so doing a window again adds what was recorded since and nothing else.
+        """
+        t, c = self._table, self._calls
+        new_rows = (
+            sa.select(
+                c.c.call_id, sa.literal(RecordingStatus.PENDING.value), sa.literal(0), sa.literal(False, sa.Boolean())
+            )
+            .select_from(c.outerjoin(t, t.c.call_id == c.c.call_id))
+            .where(
+                c.c.started_at >= window_start,
+                c.c.started_at < window_end,
+                c.c.deleted_at.is_(None),
+                c.c.is_recorded.is_(True) | c.c.has_voicemail.is_(True),
+                t.c.call_id.is_(None),
+            )
+        )
+        connection.execute(sa.insert(t).from_select(["call_id", "status", "attempts", "legal_hold"], new_rows))
+
+    def counts(self) -> dict[RecordingStatus, int]:
+        """Return the number of recordings of every status; none are left out. All 0 before there is a table."""
+        t = self._table
+        with self._warehouse.reading() as connection:
+            if not self._warehouse.backend.column_names(connection, t):
+                return dict.fromkeys(RecordingStatus, 0)
+            found = connection.execute(sa.select(t.c.status, sa.func.count()).group_by(t.c.status)).tuples().all()
+        return dict.fromkeys(RecordingStatus, 0) | {RecordingStatus(status): count for status, count in found}
+
+    def count_due(self, now: datetime) -> int:
+        """Return how many recordings are to be asked for at ``now``."""
+        t, c = self._table, self._calls
+        query = sa.select(sa.func.count()).select_from(t.join(c, c.c.call_id == t.c.call_id)).where(self._is_due(now))
+        with self._warehouse.reading() as connection:
+            return connection.execute(query).scalar_one()
+
+    def due(self, now: datetime) -> Iterator[WantedRecording]:
+        """Yield the recordings to be asked for at ``now``, oldest call first, in bounded memory.
+
+        No connection is held between two reads of some rows, so the table can be written to meanwhile.
+        """
+        t, c = self._table, self._calls
+        query = (
+            sa.select(t.c.status, t.c.attempts, *(c.c[name] for name in FACTS))
+            .select_from(t.join(c, c.c.call_id == t.c.call_id))
+            .where(self._is_due(now))
+            .order_by(c.c.started_at, c.c.call_id)
+            .limit(_ROWS_PER_READ)
+        )
+        page = query
+        while True:
+            with self._warehouse.reading() as connection:
+                rows = connection.execute(page).mappings().all()
+            for row in rows:
+                facts = {name: row[name] for name in FACTS}
+                yield WantedRecording(row["call_id"], RecordingStatus(row["status"]), row["attempts"], facts)
+            if len(rows) < _ROWS_PER_READ:
+                return
+            page = query.where(_after(c.c.started_at, rows[-1]["started_at"], c.c.call_id, rows[-1]["call_id"]))
+
+    def kept(self, *conditions: sa.ColumnElement[bool]) -> Iterator[KeptRecording]:
+        """Yield the recordings that are in the archive and meet ``conditions``, by call id, in bounded memory."""
+        t, c = self._table, self._calls
+        names = ("call_id", "status", "archive_path", "bytes", "sha256", "legal_hold", "source_deleted_at")
+        query = (
+            sa.select(*(t.c[name] for name in names), c.c.started_at)
+            .select_from(t.outerjoin(c, c.c.call_id == t.c.call_id))
+            .where(t.c.status.in_(KEPT), *conditions)
+            .order_by(t.c.call_id)
+            .limit(_ROWS_PER_READ)
+        )
+        page = query
+        while True:
+            with self._warehouse.reading() as connection:
+                rows = connection.execute(page).mappings().all()
+            for row in rows:
+                yield KeptRecording(**{**row, "status": RecordingStatus(row["status"])})
+            if len(rows) < _ROWS_PER_READ:
+                return
+            page = query.where(t.c.call_id > rows[-1]["call_id"])
+
+    def kept_one(self, call_id: str) -> KeptRecording | None:
+        """Return the recording of a call, if the table says that it is in the archive."""
+        return next(self.kept(self._table.c.call_id == call_id), None)
+
+    def deletable(self, started_before: datetime) -> Iterator[KeptRecording]:
+        """Yield what is archived, still at the provider, under no legal hold, and of a call before an instant."""
+        t, c = self._table, self._calls
+        return self.kept(
+            t.c.status == RecordingStatus.ARCHIVED, t.c.legal_hold.is_(False), c.c.started_at < started_before
+        )
+
+    def is_held(self, call_id: str) -> bool:
+        """Whether the recording is under legal hold now."""
+        t = self._table
+        with self._warehouse.reading() as connection:
+            held = connection.scalar(sa.select(sa.func.count()).where(t.c.call_id == call_id, t.c.legal_hold.is_(True)))
+        return bool(held)
+
+    def record_path(self, call_id: str) -> str | None:
+        """Return the link that the call history gives for a recording; null when there is none, or no such call."""
+        c = self._calls
+        with self._warehouse.reading() as connection:
+            if not self._warehouse.backend.column_names(connection, c):
+                return None
+            path: str | None = connection.scalar(sa.select(c.c.record_path).where(c.c.call_id == call_id))
+        return path
+
+    def save(self, changes: Mapping[str, Mapping[str, object]]) -> None:
+        """Set columns of rows, by call id, in one transaction.
+
+        A failure (``status`` is not one of ``KEPT``) is not written over what another run has archived meanwhile.
+        """
+        t = self._table
+        with self._warehouse.transaction() as connection:
+            for call_id, values in changes.items():
+                statement = sa.update(t).where(t.c.call_id == call_id).values(values)
+                if values.get("status", RecordingStatus.ARCHIVED) not in KEPT:
+                    statement = statement.where(t.c.status.in_(WANTED))
+                connection.execute(statement)
+
+    def _is_due(self, now: datetime) -> sa.ColumnElement[bool]:
+        t = self._table
+        return t.c.status.in_(WANTED) & (t.c.next_attempt_at.is_(None) | (t.c.next_attempt_at <= now))
+
+
+def _after(
+    first: sa.ColumnElement[Any], first_value: object, second: sa.ColumnElement[Any], second_value: object
+) -> sa.ColumnElement[bool]:
+    return (first > first_value) | ((first == first_value) & (second > second_value))
