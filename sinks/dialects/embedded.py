@@ -1,0 +1,248 @@
+"""DuckDB and SQLite: databases that are a file."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import sqlalchemy as sa
+import stamina
+from sqlalchemy.pool import NullPool
+from typing_extensions import override
+
+from sinks.backend import (
+    BUSY,
+    FULL,
+    MISFIT,
+    OUT_OF_MEMORY,
+    READ_ONLY,
+    UNUSABLE,
+    Backend,
+    Failure,
+)
+from sinks.bulk import rows_of
+from transforms.errors import BusyError, StorageError
+from transforms.schema import CALL_PARTICIPANTS, CALL_VERSIONS, CALLS
+
+_ROWS_PER_STATEMENT = 10_000
+_LARGE_TABLES = frozenset({CALLS.name, CALL_PARTICIPANTS.name, CALL_VERSIONS.name})
+
+
+def _require_file(backend: Backend) -> None:
+    # Both drivers would create an empty database instead, or speak of a permission.
+    if not Path(backend.url.database or "").exists():
+        raise StorageError(f"there is no {backend.label} yet: export something first (callhistory export)")
+
+
+@cache
+def _file_lock(path: Path) -> threading.Lock:
+    return threading.Lock()
+
+
+class DuckDB(Backend):
+    """A file that one process has open at a time: held for a transaction only, so that others get their turn."""
+
+    is_embedded = True
+    has_schemas = True
+    driver = "duckdb_engine"
+
+    def __init__(self, url: sa.URL, busy_timeout_seconds: float) -> None:
+        super().__init__(url, busy_timeout_seconds)
+        self.path = Path(url.database or "").absolute()
+        options = self.engine_options()
+        options["connect_args"] |= {"read_only": True}
+        self.read_only_engine = sa.create_engine(url, hide_parameters=True, **options)
+
+    @override
+    def engine_options(self) -> dict[str, Any]:
+        # The URL's own options win, such as ?memory_limit=1GB.
+        config = {
+            "memory_limit": "256MB",
+            # A second thread would add memory, and no speed at the size of a window.
+            "threads": 1,
+            "preserve_insertion_order": False,
+            # The file is closed after each transaction, which writes it back anyway: skip the log.
+            "checkpoint_threshold": "1KB",
+            "autoinstall_known_extensions": False,
+        }
+        return {"poolclass": NullPool, "connect_args": {"config": config}}
+
+    @override
+    @contextmanager
+    def connect(self, *, read_only: bool) -> Iterator[sa.Connection]:
+        _require_file(self)
+        engine = self.read_only_engine if read_only else self.engine
+        with self._turn(), self._open(engine) as connection:
+            yield connection
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait for the other threads of this process, which may have the file open in another mode."""
+        lock = _file_lock(self.path)
+        if not lock.acquire(timeout=self.busy_timeout_seconds):
+            raise BusyError(f"the {self.label} {BUSY.hint}")
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _open(self, engine: sa.Engine) -> sa.Connection:
+        for attempt in stamina.retry_context(
+            on=self._is_locked, attempts=None, timeout=self.busy_timeout_seconds, wait_initial=0.02, wait_max=1.0
+        ):
+            with attempt:
+                return engine.connect()
+        raise AssertionError("unreachable")
+
+    def _is_locked(self, error: Exception) -> bool:
+        return isinstance(error, sa.exc.DBAPIError) and self.failure(error.orig or error) is BUSY
+
+    @override
+    def create_storage(self) -> None:
+        """Create the file in storage version 1.0, which the older DuckDBs inside BI tools can open."""
+        import duckdb
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        quoted = str(self.path).replace("'", "''")
+        with self._turn():
+            if not self.path.exists():
+                with duckdb.connect(":memory:") as connection:
+                    connection.execute(f"ATTACH '{quoted}' AS warehouse (STORAGE_VERSION 'v1.0.0')")
+
+    @override
+    def column_names(self, connection: sa.Connection, table: sa.Table) -> set[str]:
+        # duckdb-engine's reflection does not work with DuckDB 2.
+        found = connection.execute(
+            sa.text(
+                "SELECT column_name FROM duckdb_columns() WHERE database_name = current_database()"
+                " AND schema_name = coalesce(:schema, current_schema()) AND table_name = :name"
+            ),
+            {"schema": table.schema, "name": table.name},
+        )
+        return set(found.scalars())
+
+    @override
+    def create_indexes(self, connection: sa.Connection, table: sa.Table) -> None:
+        """Create none, as ``create_table`` says."""
+
+    @override
+    def create_table(self, connection: sa.Connection, table: sa.Table) -> None:
+        # No indexes: row groups are skipped by their minima and maxima. And no key on the large tables, where its index
+        # doubles the file and the time of a window: the merge keeps them unique, because what is staged has a key, only
+        # calls that are not there are inserted, and there is one writer at a time.
+        has_key = table.name not in _LARGE_TABLES
+        columns = (
+            sa.Column(c.name, c.type, primary_key=has_key and c.primary_key, nullable=c.nullable, comment=c.comment)
+            for c in table.columns
+        )
+        options: dict[str, Any] = {"comment": table.comment, "schema": table.schema, "prefixes": table._prefixes}
+        table = sa.Table(table.name, sa.MetaData(), *columns, **options)
+        super().create_table(connection, table)
+
+    @override
+    def load(self, connection: sa.Connection, table: sa.Table, batch: pa.Table) -> None:
+        cursor: Any = connection.connection.driver_connection
+        names = ", ".join(connection.dialect.identifier_preparer.quote(name) for name in batch.column_names)
+        target = connection.dialect.identifier_preparer.format_table(table)
+        cursor.register("callhistory_batch", batch)
+        cursor.execute(f"INSERT INTO {target} ({names}) SELECT {names} FROM callhistory_batch")  # noqa: S608
+        # Not after an error: the transaction is aborted then, and its connection about to be closed.
+        cursor.unregister("callhistory_batch")
+
+    @override
+    def failure(self, error: BaseException) -> Failure | None:
+        import duckdb
+
+        if isinstance(error, duckdb.IOException):
+            # DuckDB has no error codes: a lock, a missing folder and a full disk are one class.
+            text = str(error)
+            if "Could not set lock" in text:
+                return BUSY
+            return FULL if "No space left" in text else UNUSABLE
+        if isinstance(error, duckdb.OutOfMemoryException):
+            return OUT_OF_MEMORY
+        if isinstance(error, duckdb.TransactionException):
+            return BUSY
+        if isinstance(error, duckdb.ConstraintException | duckdb.DataError):
+            return MISFIT
+        return None
+
+
+class SQLite(Backend):
+    """A file with one writer at a time, which waits its turn; readers go on meanwhile (WAL)."""
+
+    is_embedded = True
+    driver = "sqlite3"
+    read_only_options: ClassVar[dict[str, Any]] = {"callhistory_begin": "BEGIN"}
+
+    _FAILURES: ClassVar[Mapping[int, Failure]] = {
+        sqlite3.SQLITE_BUSY: BUSY,
+        sqlite3.SQLITE_LOCKED: BUSY,
+        sqlite3.SQLITE_FULL: FULL,
+        sqlite3.SQLITE_READONLY: READ_ONLY,
+        sqlite3.SQLITE_PERM: READ_ONLY,
+        sqlite3.SQLITE_CANTOPEN: UNUSABLE,
+        sqlite3.SQLITE_IOERR: UNUSABLE,
+        sqlite3.SQLITE_CORRUPT: UNUSABLE,
+        sqlite3.SQLITE_NOTADB: UNUSABLE,
+        sqlite3.SQLITE_CONSTRAINT: MISFIT,
+        sqlite3.SQLITE_MISMATCH: MISFIT,
+        sqlite3.SQLITE_TOOBIG: MISFIT,
+    }
+
+    def __init__(self, url: sa.URL, busy_timeout_seconds: float) -> None:
+        super().__init__(url, busy_timeout_seconds)
+        sa.event.listen(self.engine, "begin", self._begin)
+
+    @override
+    def engine_options(self) -> dict[str, Any]:
+        return {"poolclass": NullPool, "connect_args": {"timeout": self.busy_timeout_seconds}}
+
+    @override
+    def set_up_session(self, connection: Any) -> None:
+        # The driver would begin transactions by itself, and only at the first write.
+        connection.isolation_level = None
+
+    @override
+    @contextmanager
+    def connect(self, *, read_only: bool) -> Iterator[sa.Connection]:
+        _require_file(self)
+        with super().connect(read_only=read_only) as connection:
+            yield connection
+
+    @staticmethod
+    def _begin(connection: sa.Connection) -> None:
+        # A transaction that starts as a reader may not become a writer while another one writes.
+        connection.exec_driver_sql(connection.get_execution_options().get("callhistory_begin", "BEGIN IMMEDIATE"))
+
+    @override
+    def create_storage(self) -> None:
+        Path(self.url.database or "").absolute().parent.mkdir(parents=True, exist_ok=True)
+        with self.engine.connect() as connection:
+            driver_connection: Any = connection.connection.driver_connection
+            driver_connection.execute("PRAGMA journal_mode = WAL").close()
+
+    @override
+    def load(self, connection: sa.Connection, table: sa.Table, batch: pa.Table) -> None:
+        statement = str(sa.insert(table).values(dict.fromkeys(batch.column_names, "")).compile(connection))
+        for part in batch.to_batches(max_chunksize=_ROWS_PER_STATEMENT):
+            connection.exec_driver_sql(statement, rows_of(part))
+
+    @override
+    def delete_matching(self, table: sa.Table, *conditions: sa.ColumnElement[bool]) -> sa.Delete:
+        # SQLite has no DELETE ... USING.
+        return sa.delete(table).where(sa.exists().where(*conditions).correlate(table))
+
+    @override
+    def failure(self, error: BaseException) -> Failure | None:
+        return self._FAILURES.get(getattr(error, "sqlite_errorcode", -1) & 0xFF)
+
+    @override
+    def code(self, error: BaseException) -> str:
+        return getattr(error, "sqlite_errorname", type(error).__name__)

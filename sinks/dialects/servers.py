@@ -1,0 +1,239 @@
+"""PostgreSQL, MariaDB and MySQL: databases that are a server."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import sqlalchemy as sa
+from typing_extensions import override
+
+from sinks.backend import (
+    BUSY,
+    COLLIDED,
+    DENIED,
+    FULL,
+    LOST,
+    MISFIT,
+    READ_ONLY,
+    TOO_LARGE,
+    UNUSABLE,
+    Backend,
+    Failure,
+)
+from sinks.bulk import rows_of, tab_separated
+from transforms.errors import BusyError, DataError
+
+_ROWS_PER_STATEMENT = 10_000
+
+
+class PostgreSQL(Backend):
+    """A PostgreSQL server, through psycopg; rows go in by COPY."""
+
+    has_schemas = True
+    driver = "psycopg"
+    extra = "postgresql"
+    read_only_options: ClassVar[dict[str, Any]] = {"postgresql_readonly": True}
+
+    # Classes and codes: PostgreSQL documentation, appendix A; the longest prefix decides.
+    _FAILURES: ClassVar[Mapping[str, Failure]] = {
+        "08": LOST,
+        "22": MISFIT,
+        "23": MISFIT,
+        "23505": COLLIDED,
+        "25006": READ_ONLY,
+        "40": BUSY,
+        "42501": DENIED,
+        "53": BUSY,
+        "53100": FULL,
+        "54000": MISFIT,
+        "55P03": BUSY,
+        "57P": LOST,
+        "58": UNUSABLE,
+    }
+
+    @override
+    def set_up_session(self, connection: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET TIME ZONE 'UTC'")
+            cursor.execute(f"SET lock_timeout = {round(self.busy_timeout_seconds * 1000)}")
+        connection.commit()
+
+    @override
+    @contextmanager
+    def schema_lock(self, connection: sa.Connection) -> Iterator[None]:
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("callhistory"))))
+        yield
+
+    @override
+    def drop_temporary(self, connection: sa.Connection, table: sa.Table) -> None:
+        connection.exec_driver_sql(f"DROP TABLE pg_temp.{connection.dialect.identifier_preparer.quote(table.name)}")
+
+    @override
+    def load(self, connection: sa.Connection, table: sa.Table, batch: pa.Table) -> None:
+        quote = connection.dialect.identifier_preparer.quote
+        names = ", ".join(quote(name) for name in batch.column_names)
+        driver_connection: Any = connection.connection.driver_connection
+        with (
+            driver_connection.cursor() as cursor,
+            cursor.copy(f"COPY {quote(table.name)} ({names}) FROM STDIN") as copy,
+        ):
+            for part in batch.to_batches(max_chunksize=_ROWS_PER_STATEMENT):
+                copy.write(tab_separated(part))
+
+    @override
+    def loaded(self, connection: sa.Connection, table: sa.Table) -> None:
+        connection.exec_driver_sql(f"ANALYZE {connection.dialect.identifier_preparer.quote(table.name)}")
+
+    @override
+    def utc_now(self, connection: sa.Connection) -> datetime:
+        now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+        return now.astimezone(UTC)
+
+    @override
+    def failure(self, error: BaseException) -> Failure | None:
+        import psycopg
+
+        state: str | None = getattr(error, "sqlstate", None)
+        if state is None:
+            # Only a connection that broke has no SQLSTATE: there was no server left to send one.
+            return LOST if isinstance(error, psycopg.OperationalError) else None
+        prefixes = (state[:length] for length in range(len(state), 1, -1))
+        return next((self._FAILURES[prefix] for prefix in prefixes if prefix in self._FAILURES), None)
+
+    @override
+    def code(self, error: BaseException) -> str:
+        return f"{type(error).__name__} {getattr(error, 'sqlstate', None) or ''}".rstrip()
+
+
+class MySQL(Backend):
+    """A MariaDB or MySQL server, through PyMySQL; rows go in by LOAD DATA LOCAL, or by INSERT where that is off."""
+
+    driver = "pymysql"
+    extra = "mysql"
+
+    # Numbers: MariaDB and MySQL server error references; 2000 and up are the client's.
+    _FAILURES: ClassVar[Mapping[int, Failure]] = {
+        1021: FULL, 1114: FULL, 1041: BUSY, 1040: BUSY, 1203: BUSY, 1205: BUSY, 1213: BUSY,
+        1053: LOST, 1077: LOST, 1152: LOST, 1158: LOST, 1159: LOST, 1160: LOST, 1161: LOST, 1927: LOST,
+        2002: LOST, 2003: LOST, 2006: LOST, 2013: LOST, 2014: LOST, 2055: LOST,
+        1036: READ_ONLY, 1290: READ_ONLY, 1792: READ_ONLY, 1836: READ_ONLY,
+        1044: DENIED, 1045: DENIED, 1142: DENIED, 1143: DENIED, 1227: DENIED, 1370: DENIED,
+        1153: TOO_LARGE, 1301: TOO_LARGE,
+        1062: COLLIDED,
+        1048: MISFIT, 1264: MISFIT, 1265: MISFIT, 1292: MISFIT, 1364: MISFIT, 1366: MISFIT, 1406: MISFIT,
+    }  # fmt: skip
+    # Forbidden by the server (MariaDB, MySQL 8), by an old server, by the client.
+    _LOCAL_INFILE_OFF: ClassVar[frozenset[int]] = frozenset({1148, 2068, 3948, 4166})
+
+    def __init__(self, url: sa.URL, busy_timeout_seconds: float) -> None:
+        super().__init__(url, busy_timeout_seconds)
+        self.has_local_infile = True
+
+    @override
+    def engine_options(self) -> dict[str, Any]:
+        options = super().engine_options()
+        options["connect_args"] |= {"charset": "utf8mb4", "local_infile": True}
+        # Gap locks would make windows that share no row wait for each other, or deadlock.
+        return options | {"isolation_level": "READ COMMITTED"}
+
+    @override
+    def set_up_session(self, connection: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET SESSION sql_mode = 'TRADITIONAL', time_zone = '+00:00'")
+            cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {max(1, round(self.busy_timeout_seconds))}")
+
+    @override
+    @contextmanager
+    def schema_lock(self, connection: sa.Connection) -> Iterator[None]:
+        name = sa.func.concat("callhistory.", sa.func.database())
+        taken = connection.execute(sa.select(sa.func.get_lock(name, self.busy_timeout_seconds))).scalar()
+        if taken != 1:
+            raise BusyError(f"the {self.label} {BUSY.hint}")
+        try:
+            yield
+        finally:
+            connection.execute(sa.select(sa.func.release_lock(name)))
+
+    @override
+    def create_table(self, connection: sa.Connection, table: sa.Table) -> None:
+        """Create ``table`` so that text compares by its bytes, trailing spaces included, as elsewhere."""
+        dialect: Any = connection.dialect
+        collation = "utf8mb4_nopad_bin" if dialect.is_mariadb else "utf8mb4_0900_bin"
+        options = {"engine": "InnoDB", "charset": "utf8mb4", "collate": collation}
+        table.kwargs.update({f"{dialect.name}_{option}": value for option, value in options.items()})
+        super().create_table(connection, table)
+
+    @override
+    def drop_leftover(self, connection: sa.Connection, table: sa.Table) -> None:
+        self.drop_temporary(connection, table)
+
+    @override
+    def drop_temporary(self, connection: sa.Connection, table: sa.Table) -> None:
+        # Without the word TEMPORARY, the statement would commit.
+        name = connection.dialect.identifier_preparer.quote(table.name)
+        connection.exec_driver_sql(f"DROP TEMPORARY TABLE IF EXISTS {name}")
+
+    @override
+    def load(self, connection: sa.Connection, table: sa.Table, batch: pa.Table) -> None:
+        for part in batch.to_batches(max_chunksize=_ROWS_PER_STATEMENT):
+            if not (self.has_local_infile and self._load_local_infile(connection, table, part)):
+                self._insert(connection, table, part)
+
+    def _load_local_infile(self, connection: sa.Connection, table: sa.Table, part: pa.RecordBatch) -> bool:
+        quote = connection.dialect.identifier_preparer.quote
+        names = ", ".join(quote(name) for name in part.schema.names)
+        with tempfile.NamedTemporaryFile(prefix="callhistory-") as file:
+            file.write(tab_separated(part))
+            file.flush()
+            try:
+                connection.exec_driver_sql(
+                    f"LOAD DATA LOCAL INFILE %s INTO TABLE {quote(table.name)} CHARACTER SET utf8mb4"
+                    r" FIELDS TERMINATED BY '\t' ESCAPED BY '\\' LINES TERMINATED BY '\n'"
+                    f" ({names})",
+                    (file.name,),
+                )
+            except sa.exc.DBAPIError as error:
+                if self._number(error.orig) not in self._LOCAL_INFILE_OFF:
+                    raise
+                self.has_local_infile = False
+                return False
+        # LOCAL turns errors (a doubled key, a value cut short) into warnings.
+        warning = connection.exec_driver_sql("SHOW WARNINGS LIMIT 1").first()
+        if warning is not None:
+            raise DataError(f"the {self.label} {MISFIT.hint} (table {table.name}, warning {warning[1]})")
+        return True
+
+    def _insert(self, connection: sa.Connection, table: sa.Table, part: pa.RecordBatch) -> None:
+        quote = connection.dialect.identifier_preparer.quote
+        names = ", ".join(quote(name) for name in part.schema.names)
+        marks = ", ".join(["%s"] * part.num_columns)
+        connection.exec_driver_sql(
+            f"INSERT INTO {quote(table.name)} ({names}) VALUES ({marks})",  # noqa: S608
+            rows_of(part),
+        )
+
+    @override
+    def utc_now(self, connection: sa.Connection) -> datetime:
+        now: datetime = connection.execute(sa.select(sa.func.utc_timestamp(sa.literal_column("6")))).scalar_one()
+        return now.replace(tzinfo=UTC)
+
+    @staticmethod
+    def _number(error: BaseException | None) -> int:
+        return error.args[0] if error is not None and error.args and isinstance(error.args[0], int) else -1
+
+    @override
+    def failure(self, error: BaseException) -> Failure | None:
+        import pymysql
+
+        if isinstance(error, pymysql.err.InterfaceError):
+            return LOST
+        return self._FAILURES.get(self._number(error))
+
+    @override
+    def code(self, error: BaseException) -> str:
+        return f"{type(error).__name__} {self._number(error)}"
