@@ -14,6 +14,8 @@ from sinks.warehouse import Warehouse
 from transforms.schema import CALLS
 
 _ROWS_PER_READ = 1_000
+_STATUS = "recording_status"
+"""The name of our ``status`` in a row that has the call's as well."""
 
 FACTS = tuple(name for name in CALLS.source_columns if name not in ("extra", "participant_count"))
 """Columns of ``calls`` that go along with a recording."""
@@ -126,7 +128,7 @@ class Recordings:
         """
         t, c = self._table, self._calls
         query = (
-            sa.select(t.c.status, t.c.attempts, *(c.c[name] for name in FACTS))
+            sa.select(t.c.status.label(_STATUS), t.c.attempts, *(c.c[name] for name in FACTS))
             .select_from(t.join(c, c.c.call_id == t.c.call_id))
             .where(self._is_due(now))
             .order_by(c.c.started_at, c.c.call_id)
@@ -138,7 +140,7 @@ class Recordings:
                 rows = connection.execute(page).mappings().all()
             for row in rows:
                 facts = {name: row[name] for name in FACTS}
-                yield WantedRecording(row["call_id"], RecordingStatus(row["status"]), row["attempts"], facts)
+                yield WantedRecording(row["call_id"], RecordingStatus(row[_STATUS]), row["attempts"], facts)
             if len(rows) < _ROWS_PER_READ:
                 return
             page = query.where(_after(c.c.started_at, rows[-1]["started_at"], c.c.call_id, rows[-1]["call_id"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Mapping
@@ -112,10 +113,10 @@ def megabytes(size: int) -> str:
 def _duration(seconds: float | None) -> str:
     if seconds is None:
         return "unknown time"
-    minutes = int(-(-seconds // 60))
-    if minutes < 120:
-        return f"about {counted(minutes, 'minute')}"
-    return f"about {counted(-(-minutes // 60), 'hour')}"
+    for unit, length in (("second", 1), ("minute", 60), ("hour", 3600)):
+        if seconds < 120 * length or unit == "hour":
+            return f"about {counted(math.ceil(seconds / length), unit)}"
+    raise AssertionError("an hour is the last unit")
 
 
 def _show(console: Console, summary: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def download(portal: Portal, request: Request, call_id: str) -> Response:
-    """Serve a call's audio, whole or by ``Range``; missing before it is ready, after it expired or was deleted."""
+    """Serve the audio of a recorded or voicemail call, whole or by ``Range``; missing before it is ready, after it expired or was deleted."""
     row = _row_with_recording(portal, call_id)
     if row is None:
         if portal.options.missing_recording == "envelope":
@@ -55,7 +55,7 @@ def _row_with_recording(portal: Portal, call_id: str) -> Row | None:
     age_seconds = (now_ms - row["end_time"]) / 1000
     options = portal.options
     kept = options.recording_ready_seconds <= age_seconds <= options.recording_kept_days * 86_400
-    return row if row.get("recorded") and kept else None
+    return row if (row.get("recorded") or row.get("have_voice_mail")) and kept else None
 
 
 def upload_greeting(portal: Portal, request: Request) -> Response:
