@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import signal
 import sys
 from typing import Annotated, NoReturn
@@ -50,6 +52,10 @@ def _start(
 def main() -> NoReturn:
     """Run the command line and exit. SIGTERM stops a run as cleanly as Ctrl-C does."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if os.environ.get("PREFECT_API_URL"):
+        # Prefect's threads outlive the interpreter, about which DuckDB's binding prints a hundred lines. Registered
+        # before Prefect is imported, this comes last.
+        atexit.register(os.dup2, os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     try:
         sys.exit(app(standalone_mode=False))
     except typer.TyperException as error:
