@@ -19,6 +19,7 @@ from typing import TypeVar
 import httpx
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from pipelines.stringeex.simulator import CREDENTIALS, NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
@@ -132,6 +133,7 @@ def prefect_client(prefect_server: PrefectServer, monkeypatch: pytest.MonkeyPatc
         get_client(sync_client=True) as client,
     ):
         yield client
+        APILogHandler().flush()
 
 
 @pytest.fixture
