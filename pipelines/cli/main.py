@@ -10,10 +10,13 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from pipelines.cli.calls import calls
 from pipelines.cli.check import check
 from pipelines.cli.command import WRONG_USAGE
 from pipelines.cli.demo import demo
 from pipelines.cli.export import backfill, export
+from pipelines.cli.greetings import greetings
+from pipelines.cli.live import live
 from pipelines.cli.output import Output, write_json
 from pipelines.cli.recordings import recordings
 from pipelines.cli.status import status
@@ -24,14 +27,18 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 done but incomplete, 130 stopped.",
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # rich help costs as much again as importing typer and rich
+    context_settings={"max_content_width": 120},
 )
 app.command("demo")(demo)
 app.command("export")(export)
 app.command("backfill")(backfill)
 app.command("status")(status)
 app.command("check")(check)
+app.command("live")(live)
 app.add_typer(recordings)
+app.add_typer(calls)
+app.add_typer(greetings)
 
 
 @app.callback(invoke_without_command=True)

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-
 from pipelines.cli.output import Output, counted
 from transforms.errors import CallHistoryError
 
 if TYPE_CHECKING:
     from datetime import date
+
+    from rich.progress import TaskID
 
     from pipelines.export import Event
     from pipelines.planner import DayPlan
@@ -72,6 +72,8 @@ class _Bars:
     """One bar for the run, and one for each local day that is being worked on."""
 
     def __init__(self, output: Output, days: int) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
