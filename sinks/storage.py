@@ -38,7 +38,8 @@ class Storage:
         self.url = url
         protocol, _ = split_protocol(url)
         try:
-            self._fs, root = fsspec.url_to_fs(url)
+            # Listings are not remembered: other processes and machines write here, too.
+            self._fs, root = fsspec.url_to_fs(url, use_listings_cache=False)
         except (ValueError, ImportError) as error:
             raise StorageError(
                 f"{protocol}:// storage cannot be used: {error}. Install the extra that brings it, "
@@ -90,13 +91,13 @@ class Storage:
     def incoming(self) -> Iterator[BinaryIO]:
         """Open an empty file to write and to read, for `publish_incoming`; without that, it is gone at the end.
 
-        In a folder it lies in the hidden folder ``.incoming`` of the same file system, elsewhere on this machine.
+        A folder holds it itself, under a hidden name; for any other place it is a temporary file of this machine.
         """
         if not self.is_local:
             with tempfile.TemporaryFile() as unnamed:
                 yield cast(BinaryIO, unnamed)
             return
-        path = Path(self.path(_INCOMING)) / f".{uuid.uuid4().hex}.tmp"
+        path = Path(self.path(f".{uuid.uuid4().hex}{_INCOMING}"))
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x+b") as file:
             try:
@@ -121,12 +122,10 @@ class Storage:
 
     def remove_leftovers(self) -> None:
         """Remove what killed processes left of `incoming`: files that nobody has written to for an hour."""
-        folder = Path(self.path(_INCOMING))
-        if self.is_local and folder.is_dir():
-            for path in folder.iterdir():
-                with suppress(FileNotFoundError):  # its owner has just published it
-                    if time.time() - path.stat().st_mtime > _LEFTOVER_AFTER_SECONDS:
-                        path.unlink()
+        for path in Path(self._root).glob(f".*{_INCOMING}") if self.is_local else ():
+            with suppress(FileNotFoundError):  # its owner has just published it
+                if time.time() - path.stat().st_mtime > _LEFTOVER_AFTER_SECONDS:
+                    path.unlink()
 
     def sizes(self) -> dict[str, int]:
         """Return the size in bytes of every finished file, by name, with one listing."""
