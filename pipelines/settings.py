@@ -92,7 +92,8 @@ def _storage_url(value: str) -> str:
     return value.rstrip("/") or "/"
 
 
-def _duration(value: object) -> timedelta:
+def parse_duration(value: object) -> timedelta:
+    """Read a duration such as ``1d``, ``6h`` or ``30m``; raises ValueError, saying what would be right."""
     match = re.fullmatch(r"(\d{1,4})([dhm])", value.strip()) if isinstance(value, str) else None
     if match is None or int(match[1]) == 0:
         raise ValueError("should be a duration such as 1d, 6h or 1h")
@@ -100,7 +101,7 @@ def _duration(value: object) -> timedelta:
 
 
 def _window(value: object) -> timedelta:
-    duration = _duration(value)
+    duration = parse_duration(value)
     if _DAY % duration:
         raise ValueError("should divide a day, such as 1d, 6h or 1h")
     return duration
@@ -112,7 +113,7 @@ def _comma_separated(value: object) -> list[str]:
 
 def _ages(value: object) -> tuple[timedelta, ...]:
     try:
-        ages = tuple(map(_duration, _comma_separated(value)))
+        ages = tuple(map(parse_duration, _comma_separated(value)))
     except ValueError as error:
         raise ValueError("should be ascending durations such as 1d,3d,7d,30d") from error
     if any(later <= earlier for earlier, later in itertools.pairwise(ages)):

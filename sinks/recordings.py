@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
@@ -145,26 +145,31 @@ class Recordings:
                 return
             page = query.where(_after(c.c.started_at, rows[-1]["started_at"], c.c.call_id, rows[-1]["call_id"]))
 
-    def kept(self, *conditions: sa.ColumnElement[bool]) -> Iterator[KeptRecording]:
-        """Yield the recordings that are in the archive and meet ``conditions``, by call id, in bounded memory."""
+    def kept(self, *conditions: sa.ColumnElement[bool], most: int | None = None) -> Iterator[KeptRecording]:
+        """Yield the recordings that are in the archive and meet ``conditions``, by call id, in bounded memory.
+
+        With ``most``, only that many: those that were not verified for the longest time, so that samples go round.
+        """
         t, c = self._table, self._calls
         names = ("call_id", "status", "archive_path", "bytes", "sha256", "legal_hold", "source_deleted_at")
         query = (
             sa.select(*(t.c[name] for name in names), c.c.started_at)
             .select_from(t.outerjoin(c, c.c.call_id == t.c.call_id))
-            .where(t.c.status.in_(KEPT), *conditions)
-            .order_by(t.c.call_id)
-            .limit(_ROWS_PER_READ)
+            .where(t.c.status.in_(KEPT), t.c.archive_path.is_not(None), *conditions)
         )
-        page = query
-        while True:
-            with self._warehouse.reading() as connection:
-                rows = connection.execute(page).mappings().all()
-            for row in rows:
-                yield KeptRecording(**{**row, "status": RecordingStatus(row["status"])})
-            if len(rows) < _ROWS_PER_READ:
-                return
-            page = query.where(t.c.call_id > rows[-1]["call_id"])
+        if most is not None:
+            query = query.order_by(t.c.verified_at.is_not(None), t.c.verified_at, t.c.call_id).limit(most)
+            yield from self._kept(query)
+            return
+        page = query = query.order_by(t.c.call_id).limit(_ROWS_PER_READ)
+        while rows := self._kept(page):
+            yield from rows
+            page = query.where(t.c.call_id > rows[-1].call_id)
+
+    def _kept(self, query: sa.Select[Any]) -> list[KeptRecording]:
+        with self._warehouse.reading() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [KeptRecording(**{**row, "status": RecordingStatus(row["status"])}) for row in rows]
 
     def kept_one(self, call_id: str) -> KeptRecording | None:
         """Return the recording of a call, if the table says that it is in the archive."""
@@ -177,12 +182,41 @@ class Recordings:
             t.c.status == RecordingStatus.ARCHIVED, t.c.legal_hold.is_(False), c.c.started_at < started_before
         )
 
+    def confirm_deletable(self, call_id: str, verified_at: datetime) -> bool:
+        """Note that an archived recording has just been read back; return whether it may be deleted at the source.
+
+        It may not when it is under legal hold by now, or not in the archive.
+        """
+        t = self._table
+        deletable = (t.c.call_id == call_id, t.c.status == RecordingStatus.ARCHIVED, t.c.legal_hold.is_(False))
+        with self._warehouse.transaction() as connection:
+            connection.execute(sa.update(t).where(*deletable).values(verified_at=verified_at, last_error=None))
+            return connection.scalar(sa.select(sa.func.count()).where(*deletable)) == 1
+
     def is_held(self, call_id: str) -> bool:
-        """Whether the recording is under legal hold now."""
+        """Whether the recording is under legal hold."""
         t = self._table
         with self._warehouse.reading() as connection:
-            held = connection.scalar(sa.select(sa.func.count()).where(t.c.call_id == call_id, t.c.legal_hold.is_(True)))
-        return bool(held)
+            query = sa.select(sa.func.count()).where(t.c.call_id == call_id, t.c.legal_hold.is_not(False))
+            return bool(connection.scalar(query))
+
+    def count_held(self) -> int:
+        """Return how many archived recordings are under legal hold."""
+        t = self._table
+        with self._warehouse.reading() as connection:
+            query = sa.select(sa.func.count()).where(t.c.status == RecordingStatus.ARCHIVED, t.c.legal_hold.is_(True))
+            return connection.scalar(query) or 0
+
+    def want_again(self, call_ids: Iterable[str]) -> None:
+        """Have recordings fetched anew that are archived, and still at the source."""
+        t = self._table
+        with self._warehouse.transaction() as connection:
+            for call_id in call_ids:
+                connection.execute(
+                    sa.update(t)
+                    .where(t.c.call_id == call_id, t.c.status == RecordingStatus.ARCHIVED)
+                    .values(status=RecordingStatus.PENDING.value, next_attempt_at=None)
+                )
 
     def record_path(self, call_id: str) -> str | None:
         """Return the link that the call history gives for a recording; null when there is none, or no such call."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from types import MappingProxyType, TracebackType
+from typing import Any
 
 import sqlalchemy as sa
 import stamina
@@ -13,6 +14,7 @@ from sqlalchemy.schema import CreateColumn, CreateSchema, SetColumnComment
 
 from sinks.backend import BUSY, LOST, Backend
 from sinks.dialects import backend_for
+from sinks.views import views
 from transforms.errors import BusyError, CallHistoryError, StorageError
 from transforms.schema import TABLES
 
@@ -63,7 +65,7 @@ class Warehouse:
         self._backend.engine.dispose()
 
     def prepare(self) -> None:
-        """Create what is missing of the tables, their columns, comments and indexes; leave all else as it is.
+        """Create what is missing of tables, columns, comments, indexes and views; leave all else as it is.
 
         Columns are only ever added, and to an existing table as nullable ones, for its rows have no value there.
         Doing it again, or in two processes at once, is harmless. Raises ``StorageError`` that names what to fix, and
@@ -97,6 +99,17 @@ class Warehouse:
                 if column.name not in present:
                     self._add_column(connection, column)
             self._backend.create_indexes(connection, table)
+        for name, view in views(self.tables).items():
+            self._create_view(connection, name, view)
+
+    def _create_view(self, connection: sa.Connection, name: str, query: sa.CompoundSelect[Any]) -> None:
+        table = sa.Table(name, sa.MetaData(schema=self._schema))
+        if self._backend.column_names(connection, table) == set(query.selected_columns.keys()):
+            return
+        label = connection.dialect.identifier_preparer.format_table(table)
+        statement = query.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
+        connection.exec_driver_sql(f"DROP VIEW IF EXISTS {label}")
+        connection.exec_driver_sql(f"CREATE VIEW {label} AS {statement}")
 
     def _add_column(self, connection: sa.Connection, column: sa.Column[object]) -> None:
         # A copy in a table of its own: the declared column stays NOT NULL where it is.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from transforms.columns import CALL_ID, Column, Pii, Table, bookkeeping
-from transforms.types import BOOLEAN, INSTANT, INTEGER, SMALL_INTEGER, TEXT
+from transforms.types import BOOLEAN, DATE, INSTANT, INTEGER, SMALL_INTEGER, TEXT
 
 RECORDINGS = Table(
     "recordings",
@@ -59,6 +59,14 @@ LIVE_CALLS = Table(
             max_length=32,
         ),
         Column("started_at", INSTANT, "When the call started.", source="startTime", unit="UTC instant"),
+        Column("call_date", DATE, "Local day on which the call started.", source="startTime"),
+        Column(
+            "call_hour",
+            SMALL_INTEGER,
+            "Local hour in which the call started, 0 to 23.",
+            source="startTime",
+            unit="hour of day",
+        ),
         Column(
             "answered_at", INSTANT, "When it was answered; null if not yet.", source="answeredTime", unit="UTC instant"
         ),

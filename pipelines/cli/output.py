@@ -29,7 +29,7 @@ class Output:
     def __init__(self, *, as_json: bool = False, verbose: bool = False) -> None:
         self.as_json = as_json
         self.verbose = verbose
-        self.logs = _console(stderr=True)
+        self.logs = console_for(stderr=True)
 
     def log(self, line: str) -> None:
         """Write one line to stderr, as it is."""
@@ -40,7 +40,7 @@ class Output:
         if self.as_json:
             write_json(report.data)
         else:
-            report.show(_console(stderr=False))
+            report.show(console_for(stderr=False))
 
 
 def write_json(data: Mapping[str, Any]) -> None:
@@ -72,6 +72,7 @@ def _cell(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _console(*, stderr: bool) -> Console:
+def console_for(*, stderr: bool) -> Console:
+    """Return a console on stdout or stderr; without a terminal it is wide enough for a table."""
     console = Console(stderr=stderr, highlight=False)
     return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=_WIDTH_WITHOUT_TERMINAL)

@@ -6,19 +6,26 @@ import math
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from pipelines.cli.command import DONE, INCOMPLETE, command
+from pipelines.cli.calls import Yes
+from pipelines.cli.command import DONE, INCOMPLETE, UsageError, command
+from pipelines.cli.confirm import confirmed, declined
 from pipelines.cli.output import Output, Report, counted
 from pipelines.cli.progress import tell_retries
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from pipelines.context import Stores
     from pipelines.recordings.archive import Event
+    from pipelines.stringeex.operations import StringeeX
 
 _ERRORS_SHOWN = 10
 _SECONDS_BETWEEN_LINES = 5.0
@@ -50,6 +57,168 @@ def archive(output: Output) -> Report:
         return archive_report(archive_recordings(stores, client, on_event=progress).to_dict())
 
 
+@recordings.command("verify")
+@command
+def verify(
+    output: Output,
+    sample: Annotated[
+        int | None,
+        typer.Option(min=1, help="Read back only so many: those that were not read back for the longest time."),
+    ] = None,
+    refetch: Annotated[
+        bool, typer.Option("--refetch", help="Have the next archive run fetch anew what is missing or damaged.")
+    ] = False,
+) -> Report:
+    """Read the archive back: is every recording there, and its hash still the one in the table?
+
+    Ends with exit code 3 when one is missing or damaged.
+    """
+    from pipelines.settings import load_settings
+
+    settings = load_settings(require_api=False)
+    from pipelines.context import open_stores
+    from pipelines.recordings.verify import verify_recordings
+
+    lines = _Lines(output)
+    with open_stores(settings) as stores:
+        found = verify_recordings(
+            stores,
+            sample=sample,
+            refetch=refetch,
+            on_progress=lambda done, size: lines.log(f"{counted(done, 'recording')} read back, {megabytes(size)}"),
+        )
+    data = found.to_dict()
+    return Report(data, lambda console: _show_verification(console, data), DONE if found.is_right else INCOMPLETE)
+
+
+@recordings.command("delete")
+@command
+def delete(
+    output: Output,
+    call_id: Annotated[str | None, typer.Argument(metavar="CALL_ID", help="One recording.")] = None,
+    older_than: Annotated[
+        str | None, typer.Option(metavar="AGE", help="Every archived recording of calls older than this, such as 90d.")
+    ] = None,
+    without_copy: Annotated[
+        bool, typer.Option("--without-copy", help="With CALL_ID: also when there is no copy of it in the archive.")
+    ] = False,
+    yes: Yes = False,
+) -> Report:
+    """Delete recordings at the provider, for good; the archive keeps its copies.
+
+    Each is read back from the archive just before, and left where it is when that fails or it is under legal hold.
+    Without --yes, --older-than prints its plan and deletes nothing. Ends with exit code 3 when one was left.
+    """
+    if (call_id is None) == (older_than is None):
+        raise UsageError("name either a CALL_ID or --older-than AGE")
+    if without_copy and call_id is None:
+        raise UsageError("--without-copy goes with a CALL_ID")
+    from pipelines.settings import load_settings, parse_duration
+
+    try:
+        age = parse_duration(older_than) if older_than is not None else None
+    except ValueError as error:
+        raise UsageError(f"--older-than {older_than!r} {error}") from error
+    settings = load_settings()
+    from pipelines.context import open_stores
+    from pipelines.stringeex.client import StringeeXClient
+    from pipelines.stringeex.operations import StringeeX
+
+    with open_stores(settings) as stores, StringeeXClient(settings) as client:
+        if call_id is not None:
+            return _delete_one(output, stores, StringeeX(client), call_id, without_copy=without_copy, yes=yes)
+        assert age is not None, "one of both is given"
+        return _delete_older(output, stores, StringeeX(client), age, yes=yes)
+
+
+def _delete_older(output: Output, stores: Stores, api: StringeeX, age: timedelta, *, yes: bool) -> Report:
+    from pipelines.context import utc_now
+    from pipelines.recordings.delete import delete_planned, plan_deletion
+
+    plan = plan_deletion(stores, age, utc_now())
+    dates = f", of calls from {plan.first_date} to {plan.last_date}" if plan.recordings else ""
+    line = (
+        f"{counted(plan.recordings, 'archived recording')} ({megabytes(plan.bytes)}){dates}, to be deleted at the "
+        f"provider; {plan.under_legal_hold:,} under legal hold stay. About {plan.hours:.2f} hours within the budget."
+    )
+    if not yes or not plan.recordings:
+        after = "Nothing was deleted." if yes or not plan.recordings else "Nothing was deleted: add --yes to do it."
+        data: dict[str, Any] = {"plan": plan.to_dict(), "done": False}
+        return Report(data, lambda console: console.print(f"{line}\n{after}", soft_wrap=True))
+    output.log(line)
+    lines = _Lines(output)
+    deletion = delete_planned(
+        stores, api, plan, on_progress=lambda done: lines.log(f"{done:,} of {counted(plan.recordings, 'recording')}")
+    )
+    return _deletion_report({"plan": plan.to_dict(), "done": True, **deletion.to_dict()})
+
+
+def _delete_one(
+    output: Output, stores: Stores, api: StringeeX, call_id: str, *, without_copy: bool, yes: bool
+) -> Report:
+    from pipelines.context import utc_now
+    from pipelines.recordings.delete import delete_kept, delete_without_copy
+    from sinks.recordings import Recordings
+
+    kept = Recordings(stores.warehouse).kept_one(call_id)
+    if kept is None and not without_copy:
+        raise UsageError(
+            f"the recording of call {call_id} is not in the archive: run callhistory recordings archive first, or add "
+            "--without-copy to lose it for good"
+        )
+    if kept is not None and kept.source_deleted_at is not None:
+        when = f"{kept.source_deleted_at:%Y-%m-%d %H:%M} UTC"
+        data = {"done": False, "call_id": call_id, "source_deleted_at": kept.source_deleted_at.isoformat()}
+        return Report(data, lambda console: console.print(f"Nothing to do: it was deleted at the provider at {when}."))
+    copy = "; the archive keeps its copy" if kept else ", of which there is NO copy in the archive"
+    if not confirmed(output, f"delete the recording of call {call_id} at the provider, for good{copy}", yes=yes):
+        return declined()
+    deletion = delete_kept(stores, api, [kept]) if kept else delete_without_copy(stores, api, call_id, utc_now())
+    return _deletion_report({"done": True, "call_id": call_id, **deletion.to_dict()})
+
+
+@recordings.command("download")
+@command
+def download(
+    output: Output,
+    call_id: Annotated[str, typer.Argument(metavar="CALL_ID", help="The call whose recording to download.")],
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FILE", help="Where to; by default a file here, named by the call.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+) -> Report:
+    """Download one recording to a file, past the archive and its table."""
+    from pipelines.settings import load_settings
+
+    settings = load_settings()
+    from pipelines.recordings.one import download_to_file
+    from pipelines.stringeex.client import StringeeXClient
+    from pipelines.stringeex.operations import StringeeX
+
+    tell_retries(output)
+    if to is not None and to.exists() and not force:
+        raise UsageError(f"{to} is there already: add --force to write over it, or choose another name")
+    with StringeeXClient(settings) as client:
+        recording, path = download_to_file(StringeeX(client), call_id, to, settings, overwrite=force)
+    data = {
+        "call_id": call_id,
+        "file": str(path),
+        "bytes": recording.bytes,
+        "sha256": recording.sha256,
+        "content_type": recording.audio.content_type,
+        "duration_seconds": round(recording.audio.duration_seconds, 3),
+    }
+    return Report(
+        data,
+        lambda console: console.print(
+            f"{path}: {megabytes(recording.bytes)} of {recording.audio.content_type}, "
+            f"{recording.audio.duration_seconds:.0f} seconds, SHA-256 {recording.sha256}",
+            markup=False,
+            soft_wrap=True,
+        ),
+    )
+
+
 def archive_report(summary: Mapping[str, Any]) -> Report:
     """Return what a run of the archive ends with; ``summary`` is that of `ArchiveSummary.to_dict`."""
     return Report(summary, lambda console: _show(console, summary), DONE if summary["complete"] else INCOMPLETE)
@@ -61,7 +230,7 @@ class ArchiveProgress:
     def __init__(self, output: Output) -> None:
         self._output = output
         self._lock = threading.Lock()
-        self._last_line_at = time.monotonic()
+        self._lines = _Lines(output)
         self._bar = (
             Progress(
                 TextColumn("recordings"),
@@ -100,9 +269,21 @@ class ArchiveProgress:
             elif self._output.verbose:
                 if event.step is not Step.RECEIVING:
                     self._output.log(f"{event.step}: {state}")
-            elif time.monotonic() - self._last_line_at >= _SECONDS_BETWEEN_LINES:
-                self._last_line_at = time.monotonic()
-                self._output.log(state)
+            else:
+                self._lines.log(state)
+
+
+class _Lines:
+    """Lines of progress, one every few seconds."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._last_at = time.monotonic()
+
+    def log(self, line: str) -> None:
+        if time.monotonic() - self._last_at >= _SECONDS_BETWEEN_LINES:
+            self._last_at = time.monotonic()
+            self._output.log(line)
 
 
 def megabytes(size: int) -> str:
@@ -132,3 +313,29 @@ def _show(console: Console, summary: Mapping[str, Any]) -> None:
     if len(summary["errors"]) > _ERRORS_SHOWN:
         console.print(f"... and {len(summary['errors']) - _ERRORS_SHOWN:,} more; --json has more")
     console.print("In all: " + ", ".join(f"{count:,} {name}" for name, count in summary["recordings"].items() if count))
+
+
+def _show_verification(console: Console, data: Mapping[str, Any]) -> None:
+    console.print(
+        f"{counted(data['listed'], 'recording')} in the archive by the table; "
+        f"{data['read_back']:,} read back ({megabytes(data['bytes_read'])})."
+    )
+    for problem in data["problems"][:_ERRORS_SHOWN]:
+        console.print(f"wrong: {problem['message']}", markup=False, soft_wrap=True)
+    if len(data["problems"]) > _ERRORS_SHOWN:
+        console.print(f"... and {len(data['problems']) - _ERRORS_SHOWN:,} more; --json has all")
+    if data["wanted_again"]:
+        console.print(f"{data['wanted_again']:,} will be fetched anew by callhistory recordings archive.")
+    if not data["problems"]:
+        console.print("Nothing is missing or damaged.")
+
+
+def _deletion_report(data: Mapping[str, Any]) -> Report:
+    def show(console: Console) -> None:
+        console.print(f"{counted(data['deleted'], 'recording')} deleted, {data['already_gone']:,} already gone.")
+        for reason in data["not_deleted"][:_ERRORS_SHOWN]:
+            console.print(f"not deleted: {reason}", markup=False, soft_wrap=True)
+        if len(data["not_deleted"]) > _ERRORS_SHOWN:
+            console.print(f"... and {len(data['not_deleted']) - _ERRORS_SHOWN:,} more; --json has all")
+
+    return Report(data, show, INCOMPLETE if data["not_deleted"] else DONE)

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def download(portal: Portal, request: Request, call_id: str) -> Response:
-    """Serve the audio of a recorded or voicemail call, whole or by ``Range``; missing before it is ready, after it expired or was deleted."""
+    """Serve the audio of a recorded or voicemail call, whole or by ``Range``.
+
+    It is missing before it is ready, and after it expired or was deleted.
+    """
     row = _row_with_recording(portal, call_id)
     if row is None:
         if portal.options.missing_recording == "envelope":
