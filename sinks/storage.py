@@ -61,7 +61,9 @@ class Storage:
         """Write and remove a small file; raise ``StorageError`` that says why not, if it cannot be done."""
         probe = self.path(f".writable-{uuid.uuid4().hex}.tmp")
         try:
-            self._fs.makedirs(str(self._root), exist_ok=True)
+            if self.is_local:
+                # A bucket is never created: a misspelt name would be a new one.
+                self._fs.makedirs(str(self._root), exist_ok=True)
             self._fs.pipe_file(probe, b"")
             self._fs.rm_file(probe)
         except Exception as error:
