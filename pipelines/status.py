@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
@@ -15,6 +15,7 @@ from pipelines.planner import windows_of
 from pipelines.run import Quota, plan_days, quota
 from pipelines.windows import ONE_DAY, days_between, local_date
 from sinks.ledger import LedgerRow, WindowStatus
+from sinks.recordings import LOST, Recordings, RecordingStatus
 
 
 class DayState(StrEnum):
@@ -73,11 +74,12 @@ class Status:
     due: Quota
     late_changes: int
     rejected_rows: int
+    recordings: Mapping[RecordingStatus, int]
 
     @property
     def is_whole(self) -> bool:
-        """Whether no day is a gap and no window failed."""
-        return not self.gaps and not self.failed_windows
+        """Whether no day is a gap, no window failed, and no recording is missing or failed."""
+        return not self.gaps and not self.failed_windows and not any(self.recordings[status] for status in LOST)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the status as JSON can hold it."""
@@ -106,6 +108,7 @@ class Status:
             "due_hours": self.due.hours,
             "late_changes": self.late_changes,
             "rejected_rows": self.rejected_rows,
+            "recordings": {status.value: count for status, count in self.recordings.items()},
         }
 
 
@@ -137,6 +140,7 @@ def read_status(stores: Stores, now: datetime) -> Status:
         due=quota(plan_days(stores, first, today, now), stores, stores.server_traits().page_size),
         late_changes=sum(row.late_changes for row in rows),
         rejected_rows=_rejected_rows(stores),
+        recordings=Recordings(stores.warehouse).counts(),
     )
 
 

@@ -32,7 +32,7 @@ _LINES_SHOWN = 10
 def status(output: Output) -> Report:
     """Show coverage by local day, gaps, freshness, and what is due; from the warehouse alone.
 
-    Ends with exit code 3 when a window failed or a day is missing.
+    Ends with exit code 3 when a window failed, a day is missing, or a recording is missing or failed.
     """
     from pipelines.settings import load_settings
 
@@ -59,13 +59,14 @@ def _show(console: Console, found: Status) -> None:
         "due": f"{counted(found.due.windows, 'window')}, about {counted(found.due.requests, 'request')}",
         "late": f"{counted(found.late_changes, 'call')} came or changed after their day was closed",
         "rejected": f"{counted(found.rejected_rows, 'row')} in rejected_rows",
+        "recordings": ", ".join(f"{n:,} {state.value}" for state, n in found.recordings.items() if n) or "none known",
     }
     for name, line in lines.items():
-        console.print(f"{name:9} {line}", markup=False, soft_wrap=True)
+        console.print(f"{name:10} {line}", markup=False, soft_wrap=True)
     for failed in found.failed_windows[:_LINES_SHOWN]:
-        console.print(f"failed    {failed.error}", markup=False, soft_wrap=True)
+        console.print(f"failed     {failed.error}", markup=False, soft_wrap=True)
     if len(found.failed_windows) > _LINES_SHOWN:
-        console.print(f"          and {len(found.failed_windows) - _LINES_SHOWN:,} more; --json has all")
+        console.print(f"           and {len(found.failed_windows) - _LINES_SHOWN:,} more; --json has all")
 
 
 def _calendar(days: Sequence[DayStatus]) -> list[Text]:
