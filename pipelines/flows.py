@@ -1,4 +1,4 @@
-"""Export and backfill as Prefect flows: thin decorators over the plain functions of `run` and `export`.
+"""Export, backfill and the archive of recordings as Prefect flows: thin decorators over the plain functions of `run` and `export`.
 
 The only module that imports Prefect. A flow run opens its own pipeline from its own environment; nothing but dates,
 numbers and switches is a parameter, and nothing that was exported is a result.
@@ -24,15 +24,18 @@ from prefect.states import Cancelled, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
-from pipelines.context import Pipeline, open_pipeline, utc_now
+from pipelines.context import Pipeline, open_pipeline, open_stores, utc_now
 from pipelines.export import Outcome, Run, Stopped, WindowResult, export_day
 from pipelines.planner import DayPlan
+from pipelines.recordings.archive import archive_recordings as drain_recordings
 from pipelines.run import RunSummary, new_run, plan_days, plan_export, requests_sent
 from pipelines.settings import load_settings
+from pipelines.stringeex.client import StringeeXClient
 from pipelines.windows import Window
 from transforms.errors import CallHistoryError, DataError, RetryableError, SettingsError, TransportError
 
 SUMMARY_ARTIFACT = "callhistory-run-summary"
+ARCHIVE_ARTIFACT = "callhistory-archive-summary"
 PROGRESS_ARTIFACT = "callhistory-progress"
 INCOMPLETE = "Incomplete"
 TAG = "callhistory"
@@ -159,6 +162,38 @@ def run_backfill_flow(first: date, last: date, force: bool = False, concurrency:
     return _summary_of(backfill_calls, first, last, force, concurrency)
 
 
+@flow(
+    name="archive_recordings",
+    flow_run_name=lambda: f"archive {datetime.now(UTC):%Y-%m-%dT%H:%MZ}",
+    persist_result=False,
+)
+def archive_recordings() -> dict[str, Any] | State[Any]:
+    """Fetch every recording that is due into the archive.
+
+    Returns the summary. While a recording is missing or failed, a run ends as `Incomplete`, which is a failed state.
+    """
+    try:
+        settings = load_settings()
+        with open_stores(settings) as stores, StringeeXClient(settings) as client:
+            summary = drain_recordings(stores, client).to_dict()
+        create_markdown_artifact(_archive_markdown(summary), ARCHIVE_ARTIFACT, "Recordings")
+        if not summary["complete"]:
+            counts = summary["recordings"]
+            raise IncompleteRunError(f"{counts['missing']} recordings missing, {counts['failed']} failed", summary)
+    except CallHistoryError as error:
+        return _failed(error)
+    return summary
+
+
+def run_archive_flow() -> dict[str, Any]:
+    """Run `archive_recordings` in this process and return its summary, also when recordings are missing.
+
+    Raises what ended the run, if anything did: ``SettingsError``, also when no Prefect server answers, or
+    ``RetryableError``.
+    """
+    return _summary_of(archive_recordings)
+
+
 def _summary_of(run_flow: Callable[..., Any], *parameters: Any) -> dict[str, Any]:
     with get_client(sync_client=True) as client:
         problem = client.api_healthcheck()
@@ -266,3 +301,9 @@ def _markdown(summary: Mapping[str, Any]) -> str:
     lines += [f"- {total.replace('_', ' ')}: {summary[total]}" for total in totals]
     lines += [f"- {error}" for error in summary["errors"]]
     return "\n".join(lines)
+
+
+def _archive_markdown(summary: Mapping[str, Any]) -> str:
+    lines = ["| recordings | |", "|---|---:|", *(f"| {name} | {n} |" for name, n in summary["recordings"].items()), ""]
+    lines += [f"- {name} in this run: {summary[name]}" for name in ("archived", "bytes", "requests")]
+    return "\n".join([*lines, *(f"- {error}" for error in summary["errors"])])

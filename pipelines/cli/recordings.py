@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -44,6 +45,10 @@ def archive(output: Output) -> Report:
     from pipelines.settings import load_settings
 
     settings = load_settings()
+    if os.environ.get("PREFECT_API_URL"):
+        from pipelines.flows import run_archive_flow
+
+        return archive_report(run_archive_flow())
     from pipelines.context import open_stores
     from pipelines.recordings.archive import archive_recordings
     from pipelines.stringeex.client import StringeeXClient
