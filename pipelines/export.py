@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -18,7 +17,7 @@ from pipelines.context import Pipeline, utc_now
 from pipelines.planner import DayPlan, Due, PlannedWindow, next_reread
 from pipelines.windows import Window
 from sinks.bookkeeping import all_new, as_in_warehouse
-from sinks.ledger import Certificate, ClaimedDay, LedgerRow
+from sinks.ledger import Certificate, ClaimedDay, Ledger, LedgerRow
 from sinks.merge import Changes, StagedWindow
 from sinks.parquet import LakeWriter
 from sinks.raw import RawFile, publish_raw
@@ -135,20 +134,45 @@ def export_day(run: Run, day: DayPlan) -> list[WindowResult]:
         return [WindowResult(p.window, p.due, Outcome.CLAIMED_ELSEWHERE) for p in day.windows]
     results: list[WindowResult] = []
     try:
-        run.tell(Step.CLAIMED, day.windows[0].window)
-        for planned in day.windows:
-            row = before.get(planned.start)
-            if row is None:
-                results.append(WindowResult(planned.window, planned.due, Outcome.DONE_ELSEWHERE))
-            else:
-                is_last = planned is day.windows[-1]
-                work = _Work(run, claim, planned, row, whole_day=day.window_count == 1, is_last=is_last)
-                results.append(_export_window(work))
+        with _keep_claim(ledger, claim) as claim_lost:
+            run.tell(Step.CLAIMED, day.windows[0].window)
+            for planned in day.windows:
+                row = before.get(planned.start)
+                if row is None:
+                    results.append(WindowResult(planned.window, planned.due, Outcome.DONE_ELSEWHERE))
+                else:
+                    is_last, whole_day = planned is day.windows[-1], day.window_count == 1
+                    work = _Work(run, claim, claim_lost, planned, row, whole_day=whole_day, is_last=is_last)
+                    results.append(_export_window(work))
     finally:
         # The last window's own transaction gives the claim back: a transaction saved, where each opens a file.
         if not results or results[-1].outcome is not Outcome.COMPLETE or len(results) < len(day.windows):
             ledger.release_day(claim)
     return results
+
+
+@contextmanager
+def _keep_claim(ledger: Ledger, claim: ClaimedDay) -> Iterator[threading.Event]:
+    """Renew the lease as long as the block lasts, however long it waits for the request budget.
+
+    The event is set when another run has taken the day over. A renewal that fails for another reason is tried again;
+    the last word has `Ledger.check_claim`, in the transaction that publishes.
+    """
+    done, lost = threading.Event(), threading.Event()
+
+    def renew() -> None:
+        while not done.wait(LEASE.total_seconds() / 4) and not lost.is_set():
+            with suppress(RetryableError):
+                if not ledger.renew_claim(claim, LEASE):
+                    lost.set()
+
+    heartbeat = threading.Thread(target=renew, name=f"claim-{claim.call_date}", daemon=True)
+    heartbeat.start()
+    try:
+        yield lost
+    finally:
+        done.set()
+        heartbeat.join()
 
 
 @dataclass(frozen=True)
@@ -157,6 +181,7 @@ class _Work:
 
     run: Run
     claim: ClaimedDay
+    claim_lost: threading.Event
     planned: PlannedWindow
     before: LedgerRow
     whole_day: bool
@@ -218,18 +243,15 @@ def _read_and_publish(work: _Work) -> WindowResult:
 
 
 def _fetch(work: _Work, spool: Spool) -> int:
-    """Read the window into the spool, renewing the claim on the way; return the API's own count."""
-    renewed = time.monotonic()
+    """Read the window into the spool; return the API's own count."""
     read = work.pipeline.reader.read(work.window.start, work.window.end)
     rows_read = 0
     for page in read:
         spool.add(page.rows)
         rows_read += len(page.rows)
         work.run.tell(Step.PAGE_READ, work.window, rows_read)
-        if time.monotonic() - renewed > LEASE.total_seconds() / 3:
-            renewed = time.monotonic()
-            if not work.pipeline.ledger.renew_claim(work.claim, LEASE):
-                raise ClaimLostError("another run has taken this day over; it will finish the work")
+        if work.claim_lost.is_set():
+            raise ClaimLostError("another run has taken this day over; it will finish the work")
     spool.seal()
     if spool.calls + spool.rejected != read.api_total:
         raise UnsettledWindowError(

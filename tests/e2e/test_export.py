@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -272,6 +273,36 @@ def test_a_dead_runs_claim_expires(export: Export) -> None:
         assert [r.outcome for r in export.run(FIRST, FIRST).results] == [Outcome.CLAIMED_ELSEWHERE]
         assert pipeline.ledger.renew_claim(dead, timedelta(seconds=-1))
         assert [r.outcome for r in export.run(FIRST, FIRST).results] == [Outcome.COMPLETE]
+
+
+def test_a_long_wait_keeps_the_claim_and_a_lost_one_stops_the_work(
+    export: Export, portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While pages wait for the budget the lease is renewed; a run that loses it all the same publishes nothing."""
+    monkeypatch.setattr("pipelines.export.LEASE", timedelta(seconds=0.4))
+    outlived = threading.Event()
+
+    def wait_for_a_lease(event: Event) -> None:
+        if event.step is Step.PAGE_READ and not outlived.is_set():
+            outlived.wait(1.0)
+            outlived.set()
+            with export.open() as pipeline:
+                [row] = pipeline.ledger.rows(FIRST, FIRST)
+                assert row.claim_expires_at is not None
+                assert row.claim_expires_at > utc_now()
+
+    assert [r.outcome for r in export.run(FIRST, FIRST, on_event=wait_for_a_lease).results] == [Outcome.COMPLETE]
+
+    second = FIRST + timedelta(days=1)
+
+    def steal(event: Event) -> None:
+        if event.step is Step.FETCHED:
+            with export.open() as pipeline, pipeline.warehouse.transaction() as connection:
+                table = pipeline.warehouse.tables["export_windows"]
+                connection.execute(sa.update(table).where(table.c.call_date == second).values(claimed_by="thief"))
+
+    assert [r.outcome for r in export.run(second, second, on_event=steal).results] == [Outcome.CLAIMED_ELSEWHERE]
+    assert set(export.warehouse(CALLS)["call_date"].to_pylist()) == {FIRST}
 
 
 def test_a_day_of_25_hours_is_exported_whole(portal: Portal, tmp_path: Path) -> None:
