@@ -1,4 +1,4 @@
-"""Export, backfill and the archive of recordings as Prefect flows: thin decorators over the plain functions of `run` and `export`.
+"""Export, backfill and archive as Prefect flows: thin decorators over the plain functions of `run` and `recordings`.
 
 The only module that imports Prefect. A flow run opens its own pipeline from its own environment; nothing but dates,
 numbers and switches is a parameter, and nothing that was exported is a result.
