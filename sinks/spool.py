@@ -92,7 +92,7 @@ class Spool:
         """Finish: ``calls`` and ``rejected`` are then the distinct calls and the rejects that were read."""
         self._flush()
         self.raw.__exit__()
-        self._sorter = _sorter().cursor()
+        self._sorter = sorting_connection()
         if self._files(CALLS):
             rows, distinct = self._fetch_one(f"SELECT count(*), count(DISTINCT call_id) FROM {self._source(CALLS)}")  # noqa: S608
             self.calls = distinct
@@ -156,9 +156,14 @@ class Spool:
         return tuple(row)
 
 
+def sorting_connection() -> duckdb.DuckDBPyConnection:
+    """Return a connection, to be closed, for sorting and joining files in memory that is bounded for the process."""
+    return _sorter().cursor()
+
+
 @cache
 def _sorter() -> duckdb.DuckDBPyConnection:
-    """The process's one in-memory DuckDB for sorting: its memory limit holds for all windows together."""
+    """The process's one in-memory DuckDB: its memory limit holds for all windows together."""
     overflow = tempfile.TemporaryDirectory(prefix="callhistory-")
     connection = duckdb.connect(config={"memory_limit": _SORT_MEMORY, "threads": "1", "temp_directory": overflow.name})
     atexit.register(overflow.cleanup)

@@ -31,7 +31,7 @@ from transforms.fields import (
 )
 from transforms.hashing import row_hashes
 from transforms.json_text import JsonValue, canonical_json
-from transforms.participants import Participants, read_participants
+from transforms.participants import ENTRY_COLUMNS, Participants, read_participants
 from transforms.phones import parse_numbers
 from transforms.rejects import admit
 from transforms.schema import CALL_PARTICIPANTS, CALLS
@@ -261,7 +261,7 @@ def _participants(batch: _Batch, agent_ids: pa.Array[Any], region: str) -> Parti
 
 def _calls_frame(columns: dict[str, pa.Array[Any]], participants: Participants) -> pd.DataFrame:
     arrays = [columns[name] for name in CALLS.source_columns]
-    hashes = row_hashes(arrays, list(participants.columns.values()), participants.offsets)
+    hashes = row_hashes(arrays, [participants.columns[name] for name in ENTRY_COLUMNS], participants.offsets)
     schema = pa.schema([CALLS.arrow_schema.field(name) for name in (*CALLS.source_columns, "row_hash")])
     return _frame(pa.Table.from_arrays([*arrays, hashes], schema=schema))
 

@@ -39,7 +39,12 @@ def row_hashes(
     """
     of_calls: pa.ListArray[Any] = pa.ListArray.from_arrays(offsets, joined_text(participants))  # type: ignore[call-overload]
     per_call: Any = pc.binary_join(of_calls, _SEPARATOR)
-    content: list[Any] = joined_text([*columns, per_call]).to_pylist()
+    return text_digests([*columns, per_call])
+
+
+def text_digests(columns: list[pa.Array[Any]]) -> pa.Array[Any]:
+    """Return the digest of every row's ``joined_text``."""
+    content: list[Any] = joined_text(columns).to_pylist()
     return pa.array([digest(row.encode()) for row in content], pa.string())
 
 

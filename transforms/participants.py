@@ -35,6 +35,10 @@ KIND_KEYS = ("type", "kind", "role")
 """Where such an entry can say that it is an agent."""
 
 
+ENTRY_COLUMNS = ("participant", "kind", "number_e164", "raw")
+"""The columns that an entry decides, in the order in which a call's ``row_hash`` covers them."""
+
+
 class ParticipantKind(StrEnum):
     """What a participant is."""
 
@@ -48,8 +52,7 @@ class ParticipantKind(StrEnum):
 class Participants:
     """The participants of a batch of calls, flat: call ``i`` has those from ``offsets[i]`` up to ``offsets[i + 1]``.
 
-    ``columns`` holds those that an entry decides: ``participant``, ``kind``, ``number_e164`` and ``raw``; ``unread``
-    the values, by call, that no list of participants can be made of.
+    ``columns`` holds the ``ENTRY_COLUMNS``; ``unread`` the values, by call, that no list of participants can be made of.
     """
 
     columns: dict[str, pa.Array[Any]]
