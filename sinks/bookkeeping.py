@@ -18,8 +18,9 @@ TIMES = ("window_start", "first_seen_at", "updated_at")
 def all_new(calls: pa.Table, window_start: datetime, now: datetime) -> pa.Table:
     """Return ``calls`` (source columns and ``row_hash``) as rows that the warehouse first saw at ``now``."""
     values = {"window_start": window_start, "first_seen_at": now, "updated_at": now}
+    repeat: Any = pa.repeat  # The stubs know no scalar of a type that is only known later.
     return _with_times(
-        calls, {name: pa.array([values[name]] * calls.num_rows, CALLS[name].type.arrow) for name in TIMES}
+        calls, {name: repeat(pa.scalar(values[name], CALLS[name].type.arrow), calls.num_rows) for name in TIMES}
     )
 
 
@@ -38,5 +39,6 @@ def as_in_warehouse(calls: pa.Table, warehouse_times: pa.Table) -> pa.Table:
 def _with_times(calls: pa.Table, times: Mapping[str, Any]) -> pa.Table:
     for name, values in times.items():
         calls = calls.append_column(name, values)
-    calls = calls.append_column("deleted_at", pa.array([None] * calls.num_rows, CALLS["deleted_at"].type.arrow))
+    deleted_at: Any = pa.nulls(calls.num_rows, CALLS["deleted_at"].type.arrow)  # type: ignore[call-overload]
+    calls = calls.append_column("deleted_at", deleted_at)
     return calls.select(list(CALLS.column_names))

@@ -84,7 +84,9 @@ def _command(
     program: str, source: Source, portal: SpawnedPortal, target: Target
 ) -> tuple[Sequence[str], Mapping[str, str]]:
     environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("STRINGEEX_", "CALLHISTORY_"))
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("STRINGEEX_", "CALLHISTORY_", "ARROW_"))
     }
     environment |= {"PREFECT_API_URL": "", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     if program != OURS:
