@@ -26,7 +26,6 @@ PATIENCE = RetryPolicy(attempts=5, wait_initial_seconds=0.5, wait_max_seconds=10
 """Within one run; what fails longer is for a later one."""
 
 _OPERATION = "download_recording"
-_CHUNK_BYTES = 64 << 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
 _SLOWEST_BYTES_PER_SECOND = 1_000
@@ -213,7 +212,7 @@ def _refuse(client: StringeeXClient, response: httpx.Response, body: bytes, endp
 def _chunks(response: httpx.Response, endpoint: str, timeout_seconds: float) -> Iterator[bytes]:
     """Yield the body as it comes; raise TransportError when it trickles in too slowly ever to end."""
     began, received = time.monotonic(), 0
-    for chunk in response.iter_raw(_CHUNK_BYTES):
+    for chunk in response.iter_raw():
         received += len(chunk)
         yield chunk
         if time.monotonic() - began > 3 * timeout_seconds + received / _SLOWEST_BYTES_PER_SECOND:

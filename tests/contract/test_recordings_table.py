@@ -40,7 +40,9 @@ def call(call_id: str, started_at: datetime = NOON, **values: Any) -> dict[str, 
 def insert_calls(warehouse: Warehouse, *rows: dict[str, Any]) -> None:
     table = warehouse.tables["calls"]
     with warehouse.transaction() as connection:
-        connection.execute(sa.insert(table), [{name: row.get(name) for name in table.columns.keys()} for row in rows])
+        connection.execute(
+            sa.insert(table), [{column.name: row.get(column.name) for column in table.columns} for row in rows]
+        )
 
 
 def publish(warehouse: Warehouse, start: datetime = DAY, end: datetime = DAY + 24 * HOUR) -> None:
