@@ -73,7 +73,7 @@ def add_call(portal: Portal, call_id: str = "call-vn-1-AAAAAAAAAA-1", **fields: 
     portal.add_call({**row, **fields})
 
 
-def big_portal(calls: int = 75, **options: Any) -> Portal:
+def big_portal(calls: int = 60, **options: Any) -> Portal:
     return Portal(generate(seed=5, start_date=FIRST, days=1, calls_total=calls), PortalOptions(**options))
 
 
@@ -91,7 +91,7 @@ def test_every_recording_byte_for_byte_though_the_portal_fails(
         archived.export()
         portal.faults.append(mixed_faults(0.08, seed=3))
         expected = recordings_of(portal)
-        assert len(expected) > 50
+        assert len(expected) > 30
         while (summary := archived.run(now=datetime.now(UTC) + timedelta(days=2))).statuses[RecordingStatus.FAILED]:
             pass
         assert summary.is_complete

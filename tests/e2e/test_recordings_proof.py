@@ -42,7 +42,7 @@ POINTS = ("begun", "receiving", "fetched", "checked", "publishing", "published",
 
 def run_until_killed(archived, seed):
     rng = random.Random(seed)
-    point, left = POINTS[seed % len(POINTS)], rng.randrange(1, 14)
+    point, left = POINTS[seed % len(POINTS)], rng.randrange(1, 10)
 
     def reached(name):
         nonlocal left
@@ -78,7 +78,7 @@ for seed in range(kills):
 
 
 def test_killed_ten_times_every_recording_is_whole_and_nothing_published_is_fetched_twice(tmp_path: Path) -> None:
-    calls = generate(seed=9, start_date=FIRST, days=1, calls_total=170)
+    calls = generate(seed=9, start_date=FIRST, days=1, calls_total=120)
     portal = Portal(calls, PortalOptions(rate_limits=NO_LIMITS))
     with SimulatedPortal(portal) as server:
         archived = archived_at(server.base_url, tmp_path)
