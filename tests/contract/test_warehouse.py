@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from sinks.certificate import content_hash
 from sinks.merge import STAGED_COLUMNS, TIMES_COLUMNS, Changes, StagedWindow, WindowCounts
+from sinks.views import views
 from sinks.warehouse import Warehouse
 from tests import databases
 from transforms.errors import BusyError, DataError, StorageError
@@ -425,6 +426,8 @@ def test_preparing_adds_a_missing_column_and_index_and_keeps_the_rows(warehouse:
         if warehouse.name != "duckdb":
             index = next(i for i in warehouse.tables["calls"].indexes if i.name == "ix_calls_updated_at")
             index.drop(connection)
+        for view in views(warehouse.tables):
+            connection.exec_driver_sql(f"DROP VIEW {view}")
         connection.exec_driver_sql("ALTER TABLE calls DROP COLUMN campaign_name")
         connection.exec_driver_sql("ALTER TABLE calls ADD COLUMN somebody_elses INTEGER")
     warehouse.prepare()
@@ -579,6 +582,7 @@ def test_a_read_only_folder_is_named(tmp_path: Path) -> None:
     folder.mkdir(mode=0o555)
     script = """
 import os, sys
+from sinks.views import views
 from sinks.warehouse import Warehouse
 from transforms.errors import StorageError
 for name in ("duckdb", "sqlite"):
