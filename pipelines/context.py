@@ -15,6 +15,7 @@ from pipelines.stringeex.traits import ServerTraits
 from pipelines.windows import local_date
 from sinks.ledger import Ledger
 from sinks.parquet import Lake
+from sinks.scratch import remove_leftovers
 from sinks.state import State
 from sinks.storage import Storage
 from sinks.warehouse import Warehouse
@@ -115,6 +116,7 @@ def open_stores_to_read(settings: Settings) -> Iterator[Stores]:
 @contextmanager
 def open_pipeline(settings: Settings) -> Iterator[Pipeline]:
     """Open everything a run needs; what is found out about the server on the way is remembered at the end."""
+    remove_leftovers()
     with open_stores(settings) as stores, StringeeXClient(settings) as client:
         traits = stores.server_traits()
         reader = HistoryReader(client, traits=traits)

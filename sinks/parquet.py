@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sinks.certificate import content_hash
+from sinks.scratch import explained
 from sinks.storage import Storage
 from transforms.schema import CALLS, Table
 
@@ -108,7 +109,8 @@ class LakeWriter:
         name = self._lake.file_name(self._table, self._call_date)
         if self._writer is None:
             return self._lake.storage.remove(name)
-        self._writer.close()
+        with explained():
+            self._writer.close()
         return self._lake.storage.publish(self._path, name)
 
     def _carry_over(self, *, before: bool) -> None:
@@ -132,11 +134,18 @@ class LakeWriter:
 
     def _write_row_group(self, rows: int) -> None:
         table = pa.concat_tables(self._buffer).combine_chunks()
-        if self._writer is None:
-            self._writer = pq.ParquetWriter(self._path, self._table.lake_schema, compression="zstd")
-        self._writer.write_table(table.slice(0, rows), row_group_size=ROW_GROUP_ROWS)
+        with explained():
+            if self._writer is None:
+                self._writer = pq.ParquetWriter(self._path, self._table.lake_schema, compression="zstd")
+            self._writer.write_table(table.slice(0, rows), row_group_size=ROW_GROUP_ROWS)
         self._buffer = [table.slice(rows)]
         self._buffered = table.num_rows - rows
+
+
+def rows_between(file: pq.ParquetFile | None, start: datetime, end: datetime) -> Iterator[pa.Table]:
+    """Yield the rows of a day's file (null: there is none) that start in ``[start, end)``, in batches."""
+    for batch in _batches(file, None):
+        yield batch.filter(_is_inside(batch, start, end))
 
 
 def _batches(file: pq.ParquetFile | None, columns: list[str] | None) -> Iterator[pa.Table]:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sinks.raw import RawWriter
+from sinks.scratch import explained, scratch_folder
 from transforms.calls import Normalised
 from transforms.json_text import JsonValue
 from transforms.schema import CALL_PARTICIPANTS, CALLS, REJECTED_ROWS, Table
@@ -49,7 +50,7 @@ class Spool:
         self._pending: list[JsonValue] = []
         self._pending_ids: set[str] = set()
         self._reject_occurrences: Counter[str] = Counter()
-        self._folder = tempfile.TemporaryDirectory(prefix="callhistory-")
+        self._folder = tempfile.TemporaryDirectory(dir=scratch_folder())
         self._path = Path(self._folder.name)
         self._batch = 0
         self._sorter: duckdb.DuckDBPyConnection | None = None
@@ -77,7 +78,8 @@ class Spool:
     def add(self, rows: Iterable[JsonValue]) -> None:
         """Take rows in the order they were served; a call that comes again replaces what came before."""
         rows = list(rows)
-        self.raw.add(rows)
+        with explained():
+            self.raw.add(rows)
         for row in rows:
             call_id = row.get("id") if isinstance(row, dict) else None
             if isinstance(call_id, str):
@@ -91,7 +93,8 @@ class Spool:
     def seal(self) -> None:
         """Finish: ``calls`` and ``rejected`` are then the distinct calls and the rejects that were read."""
         self._flush()
-        self.raw.__exit__()
+        with explained():
+            self.raw.__exit__()
         self._sorter = sorting_connection()
         if self._files(CALLS):
             rows, distinct = self._fetch_one(f"SELECT count(*), count(DISTINCT call_id) FROM {self._source(CALLS)}")  # noqa: S608
@@ -137,11 +140,12 @@ class Spool:
             return
         arrow = pa.Table.from_pandas(frame, preserve_index=False)
         batch = pa.array([self._batch] * len(frame), pa.int64())
-        pq.write_table(
-            arrow.append_column("batch", batch),
-            self._path / f"{table.name}-{self._batch:06d}.parquet",
-            compression="lz4",
-        )
+        with explained():
+            pq.write_table(
+                arrow.append_column("batch", batch),
+                self._path / f"{table.name}-{self._batch:06d}.parquet",
+                compression="lz4",
+            )
 
     def _files(self, table: Table) -> list[Path]:
         return sorted(self._path.glob(f"{table.name}-*.parquet"))
@@ -164,8 +168,7 @@ def sorting_connection() -> duckdb.DuckDBPyConnection:
 @cache
 def _sorter() -> duckdb.DuckDBPyConnection:
     """The process's one in-memory DuckDB: its memory limit holds for all windows together."""
-    overflow = tempfile.TemporaryDirectory(prefix="callhistory-")
-    connection = duckdb.connect(config={"memory_limit": _SORT_MEMORY, "threads": "1", "temp_directory": overflow.name})
-    atexit.register(overflow.cleanup)
+    overflow = str(scratch_folder() / "overflow")
+    connection = duckdb.connect(config={"memory_limit": _SORT_MEMORY, "threads": "1", "temp_directory": overflow})
     atexit.register(connection.close)
     return connection

@@ -12,6 +12,8 @@ import pytest
 from sinks.warehouse import Warehouse
 from tests import databases
 
+pytest_plugins = ("tests.faults.matrix",)
+
 BACKENDS = ("duckdb", "sqlite", "postgresql", "mariadb")
 
 

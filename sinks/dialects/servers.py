@@ -26,6 +26,7 @@ from sinks.backend import (
     Failure,
 )
 from sinks.bulk import rows_of, tab_separated
+from sinks.scratch import explained, scratch_folder
 from transforms.errors import BusyError, DataError
 
 _ROWS_PER_STATEMENT = 10_000
@@ -187,9 +188,10 @@ class MySQL(Backend):
     def _load_local_infile(self, connection: sa.Connection, table: sa.Table, part: pa.RecordBatch) -> bool:
         quote = connection.dialect.identifier_preparer.quote
         names = ", ".join(quote(name) for name in part.schema.names)
-        with tempfile.NamedTemporaryFile(prefix="callhistory-") as file:
-            file.write(tab_separated(part))
-            file.flush()
+        with tempfile.NamedTemporaryFile(dir=scratch_folder()) as file:
+            with explained():
+                file.write(tab_separated(part))
+                file.flush()
             try:
                 connection.exec_driver_sql(
                     f"LOAD DATA LOCAL INFILE %s INTO TABLE {quote(table.name)} CHARACTER SET utf8mb4"

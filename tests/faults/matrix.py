@@ -1,0 +1,139 @@
+"""The matrix of faults and databases: declared here, filled by the tests, written to README.md by a full run.
+
+A plugin of pytest, because with pytest-xdist only the process that hands out the tests sees all of them end.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+DATABASES = ("duckdb", "sqlite", "postgresql", "mariadb")
+README = Path(__file__).with_name("README.md")
+_PROPERTY = "fault_cell"
+_TITLES = {"duckdb": "DuckDB", "sqlite": "SQLite", "postgresql": "PostgreSQL", "mariadb": "MariaDB"}
+
+SURVIVED = "complete"
+THEN_COMPLETE = "undone; complete after"
+FAILED_THEN_COMPLETE = "failed, with the reason; complete after"
+
+Outcomes = dict[tuple[str, str], str]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault, what happens, and the databases where it cannot be, with the reason."""
+
+    name: str
+    description: str
+    impossible: Mapping[str, str] = field(default_factory=dict)
+
+
+_NO_SERVER = "no server"
+_NO_FILE = "no file"
+_ONE_WRITER = "one writer at a time: the second waits"
+_SERVERS_ONLY = {"duckdb": _NO_SERVER, "sqlite": _NO_SERVER}
+
+
+GROUPS: Mapping[str, tuple[Fault, ...]] = {
+    "The process dies": (
+        Fault("kill-first", "SIGKILL at every step and around every durable write of a first export"),
+        Fault("kill-changed", "the same while a re-read finds a late, a changed and a vanished call"),
+    ),
+}
+FAULTS = {fault.name: fault for group in GROUPS.values() for fault in group}
+
+Cell = Callable[[str, str, str], None]
+
+
+@pytest.fixture
+def cell(request: pytest.FixtureRequest) -> Cell:
+    """Return a function that notes what became of a fault on a database, to be called last."""
+
+    def note(fault: str, database: str, outcome: str) -> None:
+        assert database not in FAULTS[fault].impossible, "declared as impossible"
+        assert database in DATABASES
+        request.node.user_properties.append((_PROPERTY, (fault, database, outcome)))
+
+    return note
+
+
+def render(outcomes: Mapping[tuple[str, str], str]) -> str:
+    """Return the text of README.md."""
+    lines = [
+        "# Every fault, on every database",
+        "",
+        "Written by the test run itself (`python -m pytest tests/faults`); a run in CI fails when it would write"
+        " something else. In every cell nothing was lost and nothing doubled: afterwards lake and warehouse hold what"
+        " the portal serves, call for call and value for value.",
+        "",
+        f"- **{SURVIVED}**: the run that met the fault ended complete.",
+        f"- **{THEN_COMPLETE}**: nothing of the run is seen; the next one ended complete, and equal to one that was"
+        " never disturbed.",
+        f"- **{FAILED_THEN_COMPLETE}**: the run said what was wrong, with numbers where there are any; its windows"
+        " were due again, and complete once the fault was over.",
+        "- *in italics*: why there is no such case.",
+    ]
+    for title, faults in GROUPS.items():
+        lines += ["", f"## {title}", "", "| fault | " + " | ".join(_TITLES.values()) + " |", "|---" * 5 + "|"]
+        for fault in faults:
+            cells = [
+                f"*{fault.impossible[d]}*" if d in fault.impossible else outcomes[fault.name, d] for d in DATABASES
+            ]
+            lines.append(f"| {fault.description} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+class Matrix:
+    """Collects the cells of a run and, at the end of a full one, holds README.md to them."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._outcomes: Outcomes = {}
+        self._problem = ""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take the cells of a test that has passed."""
+        if report.when == "call" and report.passed:
+            for name, value in report.user_properties:
+                if name == _PROPERTY:
+                    fault, database, outcome = value  # type: ignore[misc]
+                    known = self._outcomes.setdefault((fault, database), outcome)
+                    if known != outcome:
+                        self._problem = f"{fault} on {database} ended as {known!r} and as {outcome!r}"
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write README.md; in CI, fail when it was another one, or when a cell is missing."""
+        if not self._outcomes:
+            return
+        missing = [
+            f"{name} on {database}"
+            for name, fault in FAULTS.items()
+            for database in DATABASES
+            if database not in fault.impossible and (name, database) not in self._outcomes
+        ]
+        in_ci = bool(os.environ.get("CI"))
+        if missing:
+            self._problem = self._problem or (f"no outcome of {', '.join(missing)}" if in_ci else "")
+        else:
+            text = render(self._outcomes)
+            if not README.exists() or README.read_text() != text:
+                README.write_text(text)
+                self._problem = self._problem or "the matrix has changed: commit tests/faults/README.md"
+        if self._problem and (in_ci or not missing):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say what is wrong with the matrix."""
+        if self._problem:
+            terminalreporter.write_line(f"fault matrix: {self._problem}", red=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Collect where the reports of all tests arrive."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Matrix(config), "fault-matrix")
