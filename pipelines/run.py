@@ -11,8 +11,9 @@ from datetime import date, datetime
 from typing import Any
 
 from pipelines.context import Pipeline, Stores, utc_now
-from pipelines.export import Event, OnEvent, Outcome, Run, WindowResult, export_day
+from pipelines.export import Outcome, Run, WindowResult, export_day
 from pipelines.planner import DayPlan, plan
+from pipelines.steps import Event, OnEvent
 from pipelines.windows import local_date
 
 _UNKNOWN_PAGE_ROWS = 100

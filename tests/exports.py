@@ -15,9 +15,9 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from pipelines.context import Pipeline, open_pipeline, utc_now
-from pipelines.export import Event
 from pipelines.run import RunSummary, plan_days, run_plans
 from pipelines.settings import Settings, load_settings
+from pipelines.steps import Event
 from pipelines.windows import day_bounds
 from tests.e2e.command import account
 from transforms.calls import normalise

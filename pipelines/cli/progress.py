@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
-    from pipelines.export import Event
     from pipelines.planner import DayPlan
+    from pipelines.steps import Event
 
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -48,7 +48,7 @@ class RunProgress:
 
     def __call__(self, event: Event) -> None:
         """Take note of a step."""
-        from pipelines.export import Step
+        from pipelines.steps import Step
 
         with self._lock:
             self._rows_read[event.window] = max(event.rows_read, self._rows_read.get(event.window, 0))
