@@ -144,12 +144,18 @@ class _Run:
     pace: Pace
     present: Mapping[str, int] = field(default_factory=dict)
     stop: threading.Event = field(default_factory=threading.Event)
-    received: dict[str, int] = field(default_factory=dict)
+    received: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def receive(self, size: int) -> None:
+        """Take note of bytes that have arrived."""
+        with self._lock:
+            self.received += size
+        self.tell(Step.RECEIVING)
 
     def tell(self, step: Step) -> None:
         """Report a step."""
-        received = sum(list(self.received.values()))
-        self.on_event(Event(step, self.pace.done, self.pace.due, received, self.pace.eta_seconds()))
+        self.on_event(Event(step, self.pace.done, self.pace.due, self.received, self.pace.eta_seconds()))
 
 
 def archive_recordings(
@@ -187,7 +193,7 @@ def archive_recordings(
     return ArchiveSummary(
         **{status.value: tally.counts[status] for status in _OUTCOMES},
         adopted=tally.adopted,
-        bytes=sum(run.received.values()),
+        bytes=run.received,
         requests=sum(client.budget.counts().values()) - requests_before,
         statuses=recordings.counts(),
         errors=tally.errors,
@@ -274,10 +280,6 @@ def _adopted(run: _Run, wanted: WantedRecording, now: Callable[[], datetime]) ->
 
 
 def _fetched(run: _Run, wanted: WantedRecording, now: Callable[[], datetime]) -> _Result:
-    def on_bytes(size: int) -> None:
-        run.received[wanted.call_id] = size
-        run.tell(Step.RECEIVING)
-
     facts = wanted.facts
     with run.archive.incoming() as file:
         fetched = fetch_recording(
@@ -285,7 +287,7 @@ def _fetched(run: _Run, wanted: WantedRecording, now: Callable[[], datetime]) ->
             wanted.call_id,
             file,
             record_path=facts["record_path"],
-            on_bytes=on_bytes,
+            on_bytes=run.receive,
             stop=run.stop,
         )
         run.tell(Step.FETCHED)

@@ -96,7 +96,7 @@ class _Transfer:
         self.digest.update(chunk)
         self.size += len(chunk)
         if self.on_bytes is not None:
-            self.on_bytes(self.size)
+            self.on_bytes(len(chunk))
         if self.size > MAX_BYTES:
             raise DataError(f"{self.endpoint}: the recording is larger than {MAX_BYTES >> 30} GiB")
         if self.stop.is_set():
@@ -116,7 +116,7 @@ def fetch_recording(
     """Write the recording of a call into the empty, seekable ``file``, in constant memory.
 
     ``record_path`` is the call history's link. What may pass is tried again as ``retry`` says, from where it was cut
-    off if the server takes ranges, until ``stop`` is set; ``on_bytes`` is told how much has arrived. The content is not
+    off if the server takes ranges, until ``stop`` is set; ``on_bytes`` is told of every piece that arrives. The content is not
     looked into beyond telling an envelope or a page of HTML from anything else; see `inspect_audio`.
 
     Raises RecordingNotFoundError, RefusedLinkError, AuthenticationError, DataError, or a RetryableError.
