@@ -116,8 +116,8 @@ def fetch_recording(
     """Write the recording of a call into the empty, seekable ``file``, in constant memory.
 
     ``record_path`` is the call history's link. What may pass is tried again as ``retry`` says, from where it was cut
-    off if the server takes ranges, until ``stop`` is set; ``on_bytes`` is told of every piece that arrives. The content is not
-    looked into beyond telling an envelope or a page of HTML from anything else; see `inspect_audio`.
+    off if the server takes ranges, until ``stop`` is set; ``on_bytes`` is told the size of every piece that arrives.
+    The content is not looked into beyond telling an envelope or a page of HTML from anything else; see `inspect_audio`.
 
     Raises RecordingNotFoundError, RefusedLinkError, AuthenticationError, DataError, or a RetryableError.
     """
