@@ -187,7 +187,8 @@ class StringeeXClient:
             if not isinstance(error, RetryableError) or self._closed.is_set():
                 return False
             if request.attempts >= limit or spent > patience.total_seconds:
-                error.args = (f"{error} (gave up after {request.attempts} attempts)",)
+                hint = "" if self._reached else "; look at STRINGEEX_BASE_URL and the network"
+                error.args = (f"{error} (gave up after {request.attempts} attempts{hint})",)
                 return False
             # The budget keeps everybody waiting after a 429, so a wait here would come on top.
             return 0.0 if isinstance(error, RateLimitedError) else True

@@ -340,7 +340,7 @@ def test_a_trickling_answer_ends(portal, connect):
 def test_no_network_is_told_after_three_attempts(server, connect):
     client = connect()
     server.stop()
-    with pytest.raises(TransportError, match=r"no connection.*gave up after 3 attempts"):
+    with pytest.raises(TransportError, match=r"no connection.*gave up after 3 attempts; look at STRINGEEX_BASE_URL"):
         client.request("history", params=WINDOW)
     assert client.budget.counts() == {"history": 3}
 
