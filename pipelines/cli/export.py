@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from pipelines.cli.command import DONE, INCOMPLETE, UsageError, command
+from pipelines.cli.dates import parse_date
 from pipelines.cli.output import Output, Report, counted, table
 from pipelines.cli.progress import RunProgress, tell_retries
 
@@ -56,7 +57,7 @@ def backfill(
 
     With PREFECT_API_URL in the environment it runs as a Prefect flow.
     """
-    first_date, last_date = _date("--from", first), _date("--to", last)
+    first_date, last_date = parse_date("--from", first), parse_date("--to", last)
     if first_date > last_date:
         raise UsageError(f"--from {first_date} is after --to {last_date}: swap them")
     from pipelines.settings import load_settings
@@ -191,13 +192,3 @@ def _show_dry_run(console: Console, data: Mapping[str, Any]) -> None:
         f"{data['hours']:.2f} hours within the request budget. Nothing was exported.",
         soft_wrap=True,
     )
-
-
-def _date(option: str, value: str) -> date:
-    try:
-        day = datetime.strptime(value, "%Y-%m-%d").date()  # noqa: DTZ007 - a local day has no time zone
-    except ValueError:
-        day = None
-    if day is None or day.isoformat() != value:
-        raise UsageError(f"{option} {value!r} is no date: write it as YYYY-MM-DD, such as 2026-01-31")
-    return day

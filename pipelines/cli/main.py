@@ -20,6 +20,7 @@ from pipelines.cli.live import live
 from pipelines.cli.output import Output, write_json
 from pipelines.cli.recordings import recordings
 from pipelines.cli.status import status
+from pipelines.cli.verify import verify
 
 app = typer.Typer(
     name="callhistory",
@@ -34,6 +35,7 @@ app.command("demo")(demo)
 app.command("export")(export)
 app.command("backfill")(backfill)
 app.command("status")(status)
+app.command("verify")(verify)
 app.command("check")(check)
 app.command("live")(live)
 app.add_typer(recordings)

@@ -1,0 +1,93 @@
+"""``callhistory verify``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from pipelines.cli.command import DONE, INCOMPLETE, command
+from pipelines.cli.dates import date_range
+from pipelines.cli.output import Output, Report, counted, table
+from pipelines.cli.progress import tell_retries
+
+if TYPE_CHECKING:
+    from pipelines.verify import DayCheck
+
+_DAYS_SHOWN = 40
+_DIFFERENCES_SHOWN = 40
+
+
+@command
+def verify(
+    output: Output,
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="DATE", help="First local day; by default the export's first.")
+    ] = None,
+    last: Annotated[
+        str | None, typer.Option("--to", metavar="DATE", help="Last local day, included; by default today.")
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Leave the API out; needs no credentials and sends no request.")
+    ] = False,
+) -> Report:
+    """Recount API, raw copy, lake and warehouse from scratch, value for value, and say where they differ.
+
+    Changes nothing. Costs one request per window, and a full read of those whose count differs. Ends with exit code 3
+    when anything differs.
+    """
+    from pipelines.settings import load_settings
+
+    settings = load_settings(require_api=not offline)
+    first_date, last_date = date_range(first, last, datetime.now(settings.timezone).date())
+    from pipelines.context import open_pipeline, open_stores_to_read
+    from pipelines.verify import days_to_verify, verify_day
+
+    tell_retries(output)
+    now = datetime.now(UTC)
+    days = []
+    with open_stores_to_read(settings) if offline else open_pipeline(settings) as stores:
+        for day in days_to_verify(stores, first_date, last_date, now):
+            days.append(verify_day(stores, day, now, offline=offline))
+            output.log(f"{day} {'ok' if days[-1].is_right else 'DIFFERS'}")
+    is_right = all(day.is_right for day in days)
+    data = {"ok": is_right, "offline": offline, "days": [day.to_dict() for day in days]}
+    return Report(data, lambda console: _show(console, days), DONE if is_right else INCOMPLETE)
+
+
+def _show(console: Console, days: Sequence[DayCheck]) -> None:
+    shown = [day for day in days if not day.is_right] or days
+    rows = (
+        (
+            day.call_date,
+            day.total("api_total"),
+            day.total("raw_rows"),
+            day.total("rejected"),
+            day.total("lake_rows"),
+            day.total("warehouse_rows"),
+            day.is_right,
+        )
+        for day in shown[-_DAYS_SHOWN:]
+    )
+    console.print(table(("day", "API", "raw", "rejected", "lake", "warehouse", "right"), rows))
+    lines = [
+        _line(day.call_date.isoformat(), difference)
+        for day in shown
+        for check in day.windows
+        for difference in check.differences
+    ]
+    for line in lines[:_DIFFERENCES_SHOWN]:
+        console.print(line, markup=False, soft_wrap=True)
+    if len(lines) > _DIFFERENCES_SHOWN:
+        console.print(f"... and {len(lines) - _DIFFERENCES_SHOWN:,} more; --json has all")
+    wrong = sum(not day.is_right for day in days)
+    console.print(f"\n{counted(len(days), 'day')} verified, {wrong:,} with differences.")
+
+
+def _line(day: str, difference: Any) -> str:
+    ids = ": " + ", ".join(difference.call_ids) if difference.call_ids else ""
+    message = f" ({difference.message})" if difference.message else ""
+    return f"{day} {difference.place} {difference.table}: {difference.count:,} {difference.kind}{message}{ids}"

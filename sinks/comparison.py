@@ -1,0 +1,409 @@
+"""The copies of one window side by side: raw copy, lake and warehouse, call for call.
+
+Nothing that was stored about a copy is believed: every hash is computed again from the values of the row and of its
+participants, so a row that somebody altered in place is found although it kept its ``row_hash``. Memory holds one
+batch; what has to be joined lies in local files, and joining them is DuckDB's work, in bounded memory.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import sqlalchemy as sa
+
+from sinks.bookkeeping import TIMES
+from sinks.certificate import content_hash
+from sinks.parquet import Lake, rows_between
+from sinks.scratch import scratch_folder
+from sinks.spool import BATCH_ROWS, Spool, sorting_connection
+from sinks.warehouse import Warehouse
+from transforms.errors import DataError
+from transforms.hashing import row_hashes, text_digests
+from transforms.participants import ENTRY_COLUMNS
+from transforms.schema import CALL_PARTICIPANTS, CALLS, PARTITION_COLUMN, REJECTED_ROWS, Table
+
+IDS_NAMED = 10
+"""How many call ids of a difference are named."""
+
+_CALL_COLUMNS = (*CALLS.source_columns, "row_hash", *TIMES)
+_REJECT_COLUMNS = ("reject_id", "call_id", "payload")
+_STORED_COLUMNS = {
+    CALLS.name: _CALL_COLUMNS,
+    CALL_PARTICIPANTS.name: CALL_PARTICIPANTS.column_names,
+    REJECTED_ROWS.name: _REJECT_COLUMNS,
+}
+_HASHES = pa.schema(
+    [(name, pa.string()) for name in ("call_id", "stored", "recomputed", "source", "participants", "bookkeeping")]
+)
+
+
+class Place(StrEnum):
+    """Where calls are counted."""
+
+    API = "api"
+    RAW = "raw"
+    LAKE = "lake"
+    WAREHOUSE = "warehouse"
+    LEDGER = "ledger"
+
+
+class Kind(StrEnum):
+    """How a place differs."""
+
+    MISSING = "missing"
+    """It lacks rows that it should have."""
+    EXTRA = "extra"
+    """It has rows that it should not have."""
+    ALTERED = "altered"
+    """It has rows whose values are not those that were written."""
+    DOUBLED = "doubled"
+    """It has rows more than once."""
+    OUTDATED = "outdated"
+    """It holds what was certified, but the raw copy now makes other rows: the code or a setting has changed since."""
+    COUNT = "count"
+    """The number of calls is another one."""
+    UNREADABLE = "unreadable"
+    """It cannot be read; the message says why."""
+    NOT_COMPLETE = "not_complete"
+    """There is no certificate to compare with: the window was not exported to its end."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What is wrong in one place: which table, how, in how many rows, and the ids of up to ``IDS_NAMED`` of them."""
+
+    place: Place
+    table: str
+    kind: Kind
+    count: int
+    call_ids: tuple[str, ...] = ()
+    message: str | None = None
+
+
+@dataclass
+class _Copy:
+    """The rows of one place in local files, one per table."""
+
+    folder: Path
+    name: str
+    calls: int = 0
+    content_hash: str = ""
+    rejected: int = 0
+    _writers: dict[str, pq.ParquetWriter] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for table in (CALLS, CALL_PARTICIPANTS, REJECTED_ROWS):
+            self._writers[table.name] = pq.ParquetWriter(self.path(table.name), _schema(table), compression="lz4")
+
+    def path(self, what: str) -> str:
+        return str(self.folder / f"{self.name}-{what}.parquet")
+
+    def add(self, table: Table, batch: pa.Table) -> None:
+        """Append rows; a column that this place does not have is null."""
+        schema = _schema(table)
+        for column in schema:
+            if column.name not in batch.column_names:
+                batch = batch.append_column(column, pa.nulls(batch.num_rows, column.type))
+        self._writers[table.name].write_table(batch.select(schema.names).cast(schema))
+        self.rejected += batch.num_rows if table is REJECTED_ROWS else 0
+
+    def close(self) -> None:
+        for writer in self._writers.values():
+            writer.close()
+
+    def seal(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Compute the hashes of all calls; ``calls`` and ``content_hash`` are final then."""
+        self.close()
+        calls, participants = self.path(CALLS.name), self.path(CALL_PARTICIPANTS.name)
+        reader = connection.sql(
+            f"SELECT c.*, coalesce(p.entries, []) AS entries FROM read_parquet('{calls}') AS c LEFT JOIN "  # noqa: S608
+            f"(SELECT call_id, list(p ORDER BY position) AS entries FROM read_parquet('{participants}') AS p "
+            "GROUP BY call_id) AS p USING (call_id)"
+        ).to_arrow_reader(BATCH_ROWS)
+
+        def rows() -> Iterator[str]:
+            with pq.ParquetWriter(self.path("hashes"), _HASHES, compression="lz4") as writer:
+                for batch in reader:
+                    hashes = _hashes(pa.Table.from_batches([batch]))
+                    writer.write_table(hashes)
+                    self.calls += hashes.num_rows
+                    row_hash: list[Any] = hashes["recomputed"].to_pylist()
+                    yield from row_hash
+
+        self.content_hash = content_hash(rows())
+        for what in ("hashes", *_STORED_COLUMNS):
+            connection.execute(f"CREATE TEMP VIEW {self.name}_{what} AS FROM read_parquet('{self.path(what)}')")
+
+
+class Comparison:
+    """The copies of the window ``[start, end)`` of a local day; a context manager that leaves nothing behind.
+
+    Add each copy once, in any order, then ask for ``counts`` and ``differences``.
+    """
+
+    def __init__(self, call_date: date, start: datetime, end: datetime) -> None:
+        self._call_date, self._start, self._end = call_date, start, end
+        self._folder = tempfile.TemporaryDirectory(dir=scratch_folder())
+        self._connection = sorting_connection()
+        self._copies: dict[str, _Copy] = {}
+
+    def __enter__(self) -> Comparison:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+        for copy in self._copies.values():
+            copy.close()
+        self._folder.cleanup()
+
+    def counts(self, place: Place) -> tuple[int, str, int] | None:
+        """Return a copy's calls, their content hash and its rejected rows, counted afresh; null if it was not added."""
+        copy = self._copies.get(place)
+        return None if copy is None else (copy.calls, copy.content_hash, copy.rejected)
+
+    def add_raw(self, spool: Spool) -> None:
+        """Add what a sealed spool of the raw rows holds."""
+        copy = self._new(Place.RAW)
+        for table in (CALLS, CALL_PARTICIPANTS, REJECTED_ROWS):
+            for batch in spool.batches(table):
+                copy.add(table, batch)
+        copy.seal(self._connection)
+
+    def add_lake(self, lake: Lake) -> None:
+        """Add what the day's files hold of the window. Raises ``DataError`` for a file that cannot be read."""
+        copy = self._new(Place.LAKE)
+        for table in (CALLS, CALL_PARTICIPANTS):
+            try:
+                with lake.read(table, self._call_date) as file:
+                    for batch in rows_between(file, self._start, self._end):
+                        day = pa.repeat(pa.scalar(self._call_date, pa.date32()), batch.num_rows)
+                        copy.add(table, batch.append_column(PARTITION_COLUMN, day))
+            except (OSError, KeyError, ValueError) as error:  # what Arrow raises on a file that is none of ours
+                del self._copies[Place.LAKE]
+                copy.close()
+                raise DataError(f"{Lake.file_name(table, self._call_date)} is damaged") from error
+        copy.seal(self._connection)
+
+    def add_warehouse(self, warehouse: Warehouse) -> None:
+        """Add the window's rows of the warehouse; those of calls marked deleted are looked at on their own.
+
+        Raises ``DataError`` for a value that is not of its column's type.
+        """
+        current, deleted = self._new(Place.WAREHOUSE), self._new("deleted")
+        calls, participants, rejects = (warehouse.tables[t.name] for t in (CALLS, CALL_PARTICIPANTS, REJECTED_ROWS))
+        in_window = (calls.c.started_at >= self._start, calls.c.started_at < self._end)
+        entries = sa.select(participants).join(calls, calls.c.call_id == participants.c.call_id).where(*in_window)
+        orphans = sa.select(participants).where(
+            participants.c.started_at >= self._start,
+            participants.c.started_at < self._end,
+            ~sa.exists().where(calls.c.call_id == participants.c.call_id),
+        )
+        quarantine = sa.select(*(rejects.c[name] for name in _REJECT_COLUMNS)).where(
+            rejects.c.window_start >= self._start, rejects.c.window_start < self._end
+        )
+        rows = sa.select(*(calls.c[name] for name in _CALL_COLUMNS)).where(*in_window)
+        is_deleted = calls.c.deleted_at.is_not(None)
+        with warehouse.reading() as connection:
+            for copy, condition in ((current, ~is_deleted), (deleted, is_deleted)):
+                for table, query in ((CALLS, rows), (CALL_PARTICIPANTS, entries)):
+                    for batch in _fetched(connection, table, query.where(condition)):
+                        copy.add(table, batch)
+            for batch in _fetched(connection, CALL_PARTICIPANTS, orphans):
+                current.add(CALL_PARTICIPANTS, batch)
+            for batch in _fetched(connection, REJECTED_ROWS, quarantine):
+                current.add(REJECTED_ROWS, batch)
+        for copy in (current, deleted):
+            copy.seal(self._connection)
+
+    def differences(self, certified: dict[Place, tuple[int | None, str | None]]) -> list[Difference]:
+        """Return where lake and warehouse differ from the raw copy, from each other, and from what they say themselves.
+
+        ``certified`` has, for lake and warehouse, the count and the content hash of the certificate. Without a raw
+        copy, the one that is as certified is what the other is compared with.
+        """
+        found: list[Difference] = []
+        intact = {
+            place
+            for place in (Place.LAKE, Place.WAREHOUSE)
+            if place in self._copies
+            and certified[place] == (self._copies[place].calls, self._copies[place].content_hash)
+        }
+        reference = next(
+            (p for p in (Place.RAW, *sorted(intact), Place.LAKE, Place.WAREHOUSE) if p in self._copies), None
+        )
+        for place in (Place.LAKE, Place.WAREHOUSE):
+            if place in self._copies:
+                found += self._self_contradictions(place)
+                if reference is not None and place is not reference:
+                    found += self._against(place, reference, is_as_certified=place in intact)
+        if "deleted" in self._copies:
+            found += self._wrong_hashes(Place.WAREHOUSE, "deleted")
+        if Place.RAW in self._copies and Place.WAREHOUSE in self._copies:
+            found += self._rejects()
+        if not found and Place.LAKE in self._copies and Place.WAREHOUSE in self._copies:
+            found += self._query(
+                Place.WAREHOUSE,
+                CALLS,
+                Kind.ALTERED,
+                f"{Place.WAREHOUSE}_hashes AS w JOIN {Place.LAKE}_hashes AS l "
+                "ON w.call_id = l.call_id AND w.bookkeeping <> l.bookkeeping",
+                "w.call_id",
+                f"another {', '.join(TIMES)} than in the lake",
+            )
+        return found
+
+    def missing_ids(self, ids: Iterable[str], place: Place) -> tuple[list[str], list[str]]:
+        """Return which of ``ids`` the place's copy lacks, and which of its calls are not among ``ids``; sorted."""
+        path = Path(self._folder.name) / "ids.parquet"
+        schema = pa.schema([("call_id", pa.string())])
+        with pq.ParquetWriter(path, schema) as writer:
+            for call_id in _chunks(ids):
+                writer.write_table(pa.table({"call_id": pa.array(call_id, pa.string())}))
+        self._connection.execute(f"CREATE OR REPLACE TEMP VIEW given AS FROM read_parquet('{path}')")
+        given, held = "given", f"{place}_hashes"
+
+        def only_in(one: str, other: str) -> list[str]:
+            query = f"SELECT DISTINCT call_id FROM {one} ANTI JOIN {other} USING (call_id) ORDER BY call_id"  # noqa: S608
+            return [row[0] for row in self._connection.execute(query).fetchall()]
+
+        return only_in(given, held), only_in(held, given)
+
+    def _new(self, name: str) -> _Copy:
+        copy = self._copies[name] = _Copy(Path(self._folder.name), name)
+        return copy
+
+    def _self_contradictions(self, place: Place) -> list[Difference]:
+        hashes = f"{place}_hashes"
+        doubled = f"(SELECT call_id FROM {hashes} GROUP BY call_id HAVING count(*) > 1)"  # noqa: S608
+        orphans = f"(SELECT DISTINCT call_id FROM {place}_{CALL_PARTICIPANTS.name}) ANTI JOIN {hashes} USING (call_id)"  # noqa: S608
+        return [
+            *self._query(place, CALLS, Kind.DOUBLED, doubled),
+            *self._query(
+                place, CALL_PARTICIPANTS, Kind.EXTRA, orphans, message="participants of calls that are not there"
+            ),
+            *([] if Place.RAW in self._copies else self._wrong_hashes(place, place)),
+        ]
+
+    def _wrong_hashes(self, place: Place, copy: str) -> list[Difference]:
+        return self._query(place, CALLS, Kind.ALTERED, f"{copy}_hashes WHERE stored IS DISTINCT FROM recomputed")
+
+    def _against(self, place: Place, reference: Place, *, is_as_certified: bool) -> list[Difference]:
+        held, wanted = f"{place}_hashes", f"{reference}_hashes"
+        both = f"{held} AS h JOIN {wanted} AS w USING (call_id)"
+        is_outdated = is_as_certified and reference is Place.RAW
+        other_set = Kind.OUTDATED if is_outdated else None
+        found = [
+            *self._query(place, CALLS, other_set or Kind.MISSING, f"{wanted} ANTI JOIN {held} USING (call_id)"),
+            *self._query(place, CALLS, other_set or Kind.EXTRA, f"{held} ANTI JOIN {wanted} USING (call_id)"),
+        ]
+        for table, condition in (
+            (CALLS, "(h.source <> w.source OR h.stored IS DISTINCT FROM w.stored AND h.participants = w.participants)"),
+            (CALL_PARTICIPANTS, "h.participants <> w.participants"),
+        ):
+            if is_outdated:
+                # A row that was altered in place would not have the certified content.
+                found += self._query(
+                    place, table, Kind.OUTDATED, f"{both} WHERE {condition} AND h.recomputed <> w.recomputed"
+                )
+                condition += " AND h.recomputed = w.recomputed"
+            found += self._query(place, table, Kind.ALTERED, f"{both} WHERE {condition}")
+        return found
+
+    def _rejects(self) -> list[Difference]:
+        held, wanted = (f"{p}_{REJECTED_ROWS.name}" for p in (Place.WAREHOUSE, Place.RAW))
+        named = "coalesce(call_id, 'reject ' || reject_id)"
+        altered = f"{held} AS h JOIN {wanted} AS w USING (reject_id) WHERE h.payload IS DISTINCT FROM w.payload"
+        return [
+            *self._query(
+                Place.WAREHOUSE, REJECTED_ROWS, Kind.MISSING, f"{wanted} ANTI JOIN {held} USING (reject_id)", named
+            ),
+            *self._query(
+                Place.WAREHOUSE, REJECTED_ROWS, Kind.EXTRA, f"{held} ANTI JOIN {wanted} USING (reject_id)", named
+            ),
+            *self._query(
+                Place.WAREHOUSE, REJECTED_ROWS, Kind.ALTERED, altered, "coalesce(w.call_id, 'reject ' || reject_id)"
+            ),
+        ]
+
+    def _query(
+        self,
+        place: Place,
+        table: Table,
+        kind: Kind,
+        source: str,
+        call_id: str = "call_id",
+        message: str | None = None,
+    ) -> list[Difference]:
+        query = f"SELECT count(*), min({call_id}, {IDS_NAMED}) FROM {source}"  # noqa: S608
+        [(count, call_ids)] = self._connection.execute(query).fetchall()
+        return [Difference(place, table.name, kind, count, tuple(call_ids), message)] if count else []
+
+
+def _schema(table: Table) -> pa.Schema:
+    return pa.schema([pa.field(name, table.arrow_schema.field(name).type) for name in _STORED_COLUMNS[table.name]])
+
+
+def _hashes(rows: pa.Table) -> pa.Table:
+    """Return ``_HASHES`` of calls, each with its participants in the list column ``entries``."""
+    calls = rows.select(list(_CALL_COLUMNS)).cast(_schema(CALLS))
+    columns: dict[str, Any] = {name: calls[name].combine_chunks() for name in _CALL_COLUMNS}
+    entries: Any = rows["entries"].combine_chunks()
+    offsets = pa.array([0, *_running_sum(entries.value_lengths().to_pylist())], pa.int32())
+    flat = pa.Table.from_struct_array(entries.flatten()).select(list(CALL_PARTICIPANTS.column_names))
+    flat = flat.cast(
+        pa.schema([CALL_PARTICIPANTS.arrow_schema.field(n).with_nullable(True) for n in flat.column_names])
+    )
+    of_entries: dict[str, Any] = {name: flat[name].combine_chunks() for name in flat.column_names}
+    source = [columns[name] for name in CALLS.source_columns]
+    return pa.table(
+        [
+            columns["call_id"],
+            columns["row_hash"],
+            row_hashes(source, [of_entries[name] for name in ENTRY_COLUMNS], offsets),
+            text_digests(source),
+            row_hashes([columns["call_id"]], list(of_entries.values()), offsets),
+            text_digests([columns[name] for name in TIMES]),
+        ],
+        schema=_HASHES,
+    )
+
+
+def _running_sum(lengths: Sequence[int]) -> Iterator[int]:
+    total = 0
+    for length in lengths:
+        total += length
+        yield total
+
+
+def _fetched(connection: sa.Connection, table: Table, query: sa.Select[Any]) -> Iterator[pa.Table]:
+    """Yield the rows of ``query`` in batches, in the declared types."""
+    schema = _schema(table)
+    try:
+        with connection.execute(query, execution_options={"yield_per": BATCH_ROWS}) as result:
+            for rows in result.partitions():
+                columns = zip(*rows, strict=True)
+                yield pa.table([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(
+            f"table {table.name} of the warehouse holds a value that is not of its column's type"
+        ) from error
+
+
+def _chunks(ids: Iterable[str]) -> Iterator[list[str]]:
+    chunk: list[str] = []
+    for call_id in ids:
+        chunk.append(call_id)
+        if len(chunk) == BATCH_ROWS:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
