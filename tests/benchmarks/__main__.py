@@ -78,6 +78,7 @@ def main() -> None:
     programs = [program for name, program in _PARTS.items() if not chosen - set(DATABASES) or name in chosen]
     source, many = Source(arguments.calls), Source(10 * arguments.calls)
     results: dict[tuple[str, str, str], list[Measurement]] = defaultdict(list)
+    failed: list[str] = []
 
     def measure(portal: SpawnedPortal, source: Source, target: Target, program: str, name: str) -> None:
         measured = run(program, source, portal, target)
@@ -97,11 +98,18 @@ def main() -> None:
             with _portal(many) as portal:
                 for database in into:
                     with _target(database, server) as target:
-                        measure(portal, many, target, OURS, MANY)
-    page = report(results, source, many, arguments.rounds)
+                        try:
+                            measure(portal, many, target, OURS, MANY)
+                        except RuntimeError as error:
+                            # The rounds took minutes: they are reported, and this failure beside them.
+                            failed.append(database)
+                            print(error, file=sys.stderr, flush=True)
+    page = report(results, source, many, arguments.rounds, failed)
     print(page)
     if not chosen:
         _RESULTS.write_text(page)
+    if failed:
+        sys.exit(f"{many.calls:,} calls failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -28,24 +28,25 @@ _VERSIONS = (
 )  # fmt: skip
 
 
-def report(results: Results, source: Source, many: Source, rounds: int) -> str:
-    """Return the whole page."""
+def report(results: Results, source: Source, many: Source, rounds: int, failed: Sequence[str]) -> str:
+    """Return the whole page; ``failed`` names the databases whose run with ten times the calls failed."""
     parts = [
         "# Side by side\n\nWritten by `make bench`; do not edit.",
         _what(source, rounds),
         _machine(),
         *(_table(results, database) for database in DATABASES if any(key[0] == database for key in results)),
         _memory(results, source, many),
-        _targets(results),
+        _targets(results, many, failed),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _what(source: Source, rounds: int) -> str:
+    counted = "1 round" if rounds == 1 else f"{rounds} rounds"
     return (
         f"{source.calls:,} calls over {source.days} local days, 100 rows a page, from the simulated portal (a process "
         "of its own, on loopback, without rate limits) into an empty database, and then the same again without any "
-        f"change at the source. {rounds} rounds, in which the programs take turns; each run is a process of its own, "
+        f"change at the source. {counted}, in which the programs take turns; each run is a process of its own, "
         "measured from its start to its end, imports included. Seconds are medians (lowest to highest). CPU is user "
         "and system time of the process, without the database server's; peak is its largest resident memory; requests "
         "are counted by the portal. After each run the database held every call once (rows and different ids).\n\n"
@@ -113,8 +114,8 @@ def _memory(results: Results, source: Source, many: Source) -> str:
     return "\n".join(lines) if len(lines) > 3 else ""
 
 
-def _targets(results: Results) -> str:
-    lines = []
+def _targets(results: Results, many: Source, failed: Sequence[str]) -> str:
+    lines = [f"- {database}: {many.calls:,} calls: **failed**" for database in failed]
     for database in DATABASES:
         speed = _ratio(results, database, FIRST, DLT, OURS)
         if speed is not None:
