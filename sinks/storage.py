@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import filecmp
 import os
 import shutil
@@ -17,13 +18,14 @@ import fsspec
 from fsspec.core import split_protocol
 from fsspec.implementations.local import LocalFileSystem
 
-from transforms.errors import StorageError
+from transforms.errors import BusyError, StorageError
 
 TEMPORARY_NAME = ".publishing.tmp"
 """One name per folder: whoever publishes there has claimed the day, and a killed run's leftover is written over."""
 
 _COMPARE_CHUNK_BYTES = 1 << 20
 _INCOMING = ".incoming"
+_LOCK = ".lock"
 _LEFTOVER_AFTER_SECONDS = 3600
 _UPLOAD_PART_BYTES = 8 << 20
 
@@ -121,6 +123,23 @@ class Storage:
                 self._upload(file, self.path(name))
         except OSError as error:
             raise StorageError(f"cannot write {name} in {self.location}: {_reason(error)}.") from error
+
+    @contextmanager
+    def only_writer(self) -> Iterator[None]:
+        """Keep every other run from doing the same in this folder; buckets have no such lock.
+
+        The lock dies with its process. Raises ``BusyError`` when another run has it.
+        """
+        if not self.is_local:
+            yield
+            return
+        Path(self._root).mkdir(parents=True, exist_ok=True)
+        with open(self.path(_LOCK), "wb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise BusyError(f"another run is writing to {self.location}: it does what is due there") from error
+            yield
 
     def remove_leftovers(self) -> None:
         """Remove what killed processes left of `incoming`: files that nobody has written to for an hour."""

@@ -122,7 +122,7 @@ class OtherHost:
 
 @contextmanager
 def other_host(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[OtherHost]:
-    """Serve on another port of loopback for the length of a block."""
+    """Serve on another port of loopback for the length of a block; whatever happens there, no token may come along."""
     host = OtherHost(answer)
 
     class Handler(BaseHTTPRequestHandler):
@@ -146,6 +146,7 @@ def other_host(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[Oth
         server.shutdown()
         thread.join()
         server.server_close()
+    assert not host.saw_a_token
 
 
 def serve(content: bytes, content_type: str = "audio/wav", cut_at: int | None = None) -> Callable[[Any], None]:

@@ -17,7 +17,10 @@ def confirmed(output: Output, deed: str, *, yes: bool) -> bool:
         return True
     if output.as_json or not sys.stdin.isatty():
         raise UsageError("nothing was done: add --yes to do it without being asked")
-    return typer.confirm("Do it?", err=True)
+    try:
+        return typer.confirm("Do it?", err=True)
+    except typer.Abort:
+        raise KeyboardInterrupt from None
 
 
 def declined() -> Report:

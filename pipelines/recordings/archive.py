@@ -168,16 +168,22 @@ def archive_recordings(
     """Fetch every recording that is due into the archive of ``CALLHISTORY_ARCHIVE_URL``.
 
     A recording that fails does not stop the others. Ctrl-C does, as do storage that cannot be written and an API that
-    answers nothing at all: StorageError, AuthenticationError, or the RetryableError that came last.
+    answers nothing at all: StorageError, AuthenticationError, or the RetryableError that came last. Raises BusyError
+    when another run is filling the same folder.
     """
-    settings = stores.settings
-    recordings = Recordings(stores.warehouse)
-    archive = Archive(Storage(settings.archive_url))
+    archive = Archive(Storage(stores.settings.archive_url))
     archive.storage.check_writable()
-    archive.storage.remove_leftovers()
-    began = now()
+    with archive.storage.only_writer():
+        archive.storage.remove_leftovers()
+        return _archive(stores, client, archive, on_event or (lambda _: None), now)
+
+
+def _archive(
+    stores: Stores, client: StringeeXClient, archive: Archive, on_event: OnEvent, now: Callable[[], datetime]
+) -> ArchiveSummary:
+    settings, recordings, began = stores.settings, Recordings(stores.warehouse), now()
     pace = Pace(recordings.count_due(began), settings.recordings_per_minute, settings.requests_per_hour)
-    run = _Run(stores, client, archive, recordings, on_event or (lambda _: None), pace)
+    run = _Run(stores, client, archive, recordings, on_event, pace)
     requests_before = sum(client.budget.counts().values())
     if pace.due:
         run.present = archive.storage.sizes()

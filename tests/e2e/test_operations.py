@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import duckdb
 import pytest
@@ -81,7 +81,7 @@ def run(
     monkeypatch.chdir(tmp_path)
     terminate = signal.getsignal(signal.SIGTERM)
 
-    def run(*arguments: str, **overrides: str) -> Finished:
+    def run(*arguments: str, stdin: TextIO | None = None, **overrides: str) -> Finished:
         capfd.readouterr()
         with monkeypatch.context() as patch, open(os.devnull) as nobody:
             for name in set(os.environ) - set(wanted := environment(settings | overrides)):
@@ -89,7 +89,7 @@ def run(
             for name, value in wanted.items():
                 patch.setenv(name, value)
             patch.setattr("sys.argv", ["callhistory", *arguments])
-            patch.setattr("sys.stdin", nobody)
+            patch.setattr("sys.stdin", stdin or nobody)
             with pytest.raises(SystemExit) as ended:
                 main()
         signal.signal(signal.SIGTERM, terminate)
@@ -256,6 +256,22 @@ def test_what_can_be_done_to_a_call_by_the_command(run: Callable[..., Finished],
     refused = run("calls", "stop", LIVE_ID, "--yes")
     assert refused.exit_code == 1
     assert "r=8, call not found" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "exit_code", "done"), [("y\n", 0, 1), ("n\n", 1, 0), ("\n", 1, 0), ("\x04", 130, 0)]
+)
+def test_a_person_is_asked(
+    run: Callable[..., Finished], portal: Portal, answer: str, exit_code: int, done: int
+) -> None:
+    terminal, keyboard = os.openpty()
+    with os.fdopen(keyboard, "r") as stdin, os.fdopen(terminal, "w") as person:
+        person.write(answer)
+        person.flush()
+        finished = run("calls", "stop", LIVE_ID, stdin=stdin)
+    assert (finished.exit_code, len(portal.operations)) == (exit_code, done)
+    assert f"about to stop call {LIVE_ID}" in finished.stderr
+    assert "Do it? [y/N]" in finished.stderr
 
 
 def test_a_greeting_is_looked_into_before_it_is_sent(
