@@ -18,7 +18,7 @@ from pipelines.steps import Event, OnEvent, Step
 from pipelines.windows import Window
 from sinks.ledger import Certificate, ClaimedDay, LedgerRow
 from sinks.merge import Changes
-from sinks.raw import RawFile, publish_raw
+from sinks.raw import ONE_MILLISECOND, RawFile, publish_raw
 from sinks.spool import Spool
 from transforms.errors import (
     CallHistoryError,
@@ -152,7 +152,7 @@ def _export_window(work: _Work) -> WindowResult:
         if work.run.stop.is_set():
             raise Stopped from error
         message = f"window {window.label}: {error}"
-        work.pipeline.ledger.fail(window.start, message)
+        work.pipeline.ledger.fail(window.start, message, run_id=work.run.run_id)
         work.run.tell(Step.FAILED, window)
         if isinstance(error, TransportError) and not work.pipeline.client.has_answered:
             raise
@@ -163,24 +163,27 @@ def _export_window(work: _Work) -> WindowResult:
 
 def _read_and_publish(work: _Work) -> WindowResult:
     run, pipeline, window, before = work.run, work.pipeline, work.window, work.before
-    read_at = run.clock()
+    # A clock that was set back must not have a later state look like an earlier one.
+    read_at = max(run.clock(), before.completed_at + ONE_MILLISECOND) if before.completed_at else run.clock()
     with window_spool(pipeline, window) as spool:
         api_total = _fetch(work, spool)
         run.tell(Step.FETCHED, window, api_total, api_total)
-        raw = publish_raw(
-            pipeline.lake.storage,
-            spool.raw,
-            RawFile(window.start, window.end, read_at, spool.raw.content_hash, window.call_date),
-        )
-        run.tell(Step.RAW_PUBLISHED, window)
-        was_cut_off = before.completed_at is None or before.completed_at < raw.read_at
+
+        def keep_raw() -> datetime:
+            """Publish the raw copy; return when its rows were first seen, or now if they were dealt with then."""
+            file = RawFile(window.start, window.end, read_at, spool.raw.content_hash, window.call_date)
+            raw = publish_raw(pipeline.lake.storage, spool.raw, file)
+            run.tell(Step.RAW_PUBLISHED, window)
+            was_cut_off = before.completed_at is None or before.completed_at < raw.read_at
+            return raw.read_at if was_cut_off else read_at
+
         publication = Publication(
             stores=pipeline,
             claim=work.claim,
             window=window,
             api_total=api_total,
             read_at=read_at,
-            changed_at=raw.read_at if was_cut_off else read_at,
+            changed_at=keep_raw,
             previous_read_at=before.completed_at,
             whole_day=work.whole_day,
             releases_claim=work.is_last,

@@ -33,9 +33,10 @@ from transforms.schema import CALL_PARTICIPANTS, CALLS, REJECTED_ROWS, Table
 class Publication:
     """One state of a window, to be published under a claim on its day.
 
-    ``read_at`` is when the rows were read; rows that change are stamped with ``changed_at``. ``previous_read_at`` is
-    when the window was read before (null: never). ``whole_day`` says that the window is all of its local day,
-    ``releases_claim`` that the claim ends with it.
+    ``read_at`` is when the rows were read; rows that change are stamped with what ``changed_at`` returns. It is called
+    when the claim is held to the end and nothing has been published: nobody's late state gets past it.
+    ``previous_read_at`` is when the window was read before (null: never). ``whole_day`` says that the window is all of
+    its local day, ``releases_claim`` that the claim ends with it.
     """
 
     stores: Stores
@@ -43,7 +44,7 @@ class Publication:
     window: Window
     api_total: int
     read_at: datetime
-    changed_at: datetime
+    changed_at: Callable[[], datetime]
     previous_read_at: datetime | None
     whole_day: bool
     releases_claim: bool
@@ -86,16 +87,17 @@ def publish(publication: Publication, spool: Spool, clock: Callable[[], datetime
     with ExitStack() as stack:
         connection = stack.enter_context(stores.warehouse.transaction())
         stores.ledger.check_claim(connection, p.claim)
+        changed_at = p.changed_at()
         staged = stack.enter_context(StagedWindow(stores.warehouse, connection))
         for table in (CALLS, CALL_PARTICIPANTS, REJECTED_ROWS):
             for batch in spool.batches(table):
                 staged.add(table, batch)
         p.tell(Step.STAGED)
-        changes = staged.replace(window.start, window.end, p.changed_at)
+        changes = staged.replace(window.start, window.end, changed_at)
         Recordings(stores.warehouse).add_pending(connection, window.start, window.end)
         p.tell(Step.MERGED)
 
-        files_written = int(_swap_in(p, spool, CALLS, _with_times(p, spool, staged, changes)))
+        files_written = int(_swap_in(p, spool, CALLS, _with_times(p, spool, staged, changes, changed_at)))
         p.tell(Step.LAKE_CALLS_PUBLISHED)
         files_written += int(_swap_in(p, spool, CALL_PARTICIPANTS, spool.batches(CALL_PARTICIPANTS)))
         p.tell(Step.LAKE_PARTICIPANTS_PUBLISHED)
@@ -103,7 +105,7 @@ def publish(publication: Publication, spool: Spool, clock: Callable[[], datetime
         certificate = _certificate(p, spool, staged)
         next_reread_at, settled = next_reread(window.end, p.read_at, stores.settings.reread)
         is_reread = p.previous_read_at is not None and p.previous_read_at >= window.end
-        stores.ledger.make_due(connection, changes.moved, p.changed_at)
+        stores.ledger.make_due(connection, changes.moved, changed_at)
         stores.ledger.complete(
             connection,
             window.start,
@@ -120,11 +122,13 @@ def publish(publication: Publication, spool: Spool, clock: Callable[[], datetime
     return Published(changes, certificate, files_written)
 
 
-def _with_times(p: Publication, spool: Spool, staged: StagedWindow, changes: Changes) -> Iterable[pa.Table]:
+def _with_times(
+    p: Publication, spool: Spool, staged: StagedWindow, changes: Changes, changed_at: datetime
+) -> Iterable[pa.Table]:
     """Yield the calls as the lake keeps them: with the times that the warehouse has decided."""
     for batch in spool.batches(CALLS):
         if changes.inserted == spool.calls:
-            yield all_new(batch, p.window.start, p.changed_at)
+            yield all_new(batch, p.window.start, changed_at)
         else:
             first, last = batch["started_at"][0].as_py(), batch["started_at"][-1].as_py()
             yield as_in_warehouse(batch, staged.times(first, last))

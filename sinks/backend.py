@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import sqlalchemy as sa
 
-from transforms.errors import BusyError, CallHistoryError, DataError, StorageError
+from transforms.errors import BusyError, CallHistoryError, CollisionError, DataError, StorageError
 
 _CONNECT_TIMEOUT_SECONDS = 10
 
@@ -26,7 +26,7 @@ class Failure:
 
 BUSY = Failure(BusyError, "is busy: another process holds what this one needs; try again later")
 LOST = Failure(BusyError, "closed the connection: it is restarting, or the network failed; try again later")
-COLLIDED = Failure(BusyError, "took the same row from another run at the same moment; try again")
+COLLIDED = Failure(CollisionError, "took the same row from another run at the same moment; try again")
 FULL = Failure(StorageError, "has no space left: free some disk space")
 READ_ONLY = Failure(StorageError, "is read-only: allow this user to write there")
 DENIED = Failure(StorageError, "refuses: grant this user the right to create tables and to write them")

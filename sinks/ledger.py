@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from sinks.warehouse import Warehouse
+from sinks.warehouse import Warehouse, once_more_on_collision
 from transforms.errors import ClaimLostError
 
 ERROR_MAX_CHARACTERS = 2_000
@@ -124,6 +124,7 @@ class Ledger:
         with self._warehouse.reading() as connection:
             return [_row(mapping) for mapping in connection.execute(query).mappings()]
 
+    @once_more_on_collision
     def claim_day(
         self, day: ClaimedDay, windows: Sequence[DueWindow], lease: timedelta
     ) -> dict[datetime, LedgerRow] | None:
@@ -137,34 +138,30 @@ class Ledger:
         of processes. The database's clock measures it where there is one: machines' clocks differ.
         """
         t = self._table
-        try:
-            with self._warehouse.transaction() as connection:
-                now = self._warehouse.utc_now(connection)
-                self._ensure_row(connection, day.call_date, day.lock_start, day.lock_end)
-                if not self._take(connection, day, lease, now):
-                    return None
-                before = {}
-                for window in windows:
-                    self._ensure_row(connection, day.call_date, window.start, window.end)
-                    query = sa.select(t).where(t.c.window_start == window.start)
-                    row = _row(connection.execute(query).mappings().one())
-                    if row.status is not WindowStatus.COMPLETE or row.completed_at == window.completed_at:
-                        before[window.start] = row
-                connection.execute(
-                    sa.update(t)
-                    .where(t.c.window_start.in_(list(before)))
-                    .values(
-                        status=WindowStatus.RUNNING,
-                        attempts=t.c.attempts + 1,
-                        started_at=now,
-                        run_id=day.claimed_by,
-                        error=None,
-                    )
+        with self._warehouse.transaction() as connection:
+            now = self._warehouse.utc_now(connection)
+            self._ensure_row(connection, day.call_date, day.lock_start, day.lock_end)
+            if not self._take(connection, day, lease, now):
+                return None
+            before = {}
+            for window in windows:
+                self._ensure_row(connection, day.call_date, window.start, window.end)
+                query = sa.select(t).where(t.c.window_start == window.start)
+                row = _row(connection.execute(query).mappings().one())
+                if row.status is not WindowStatus.COMPLETE or row.completed_at == window.completed_at:
+                    before[window.start] = row
+            connection.execute(
+                sa.update(t)
+                .where(t.c.window_start.in_(list(before)))
+                .values(
+                    status=WindowStatus.RUNNING,
+                    attempts=t.c.attempts + 1,
+                    started_at=now,
+                    run_id=day.claimed_by,
+                    error=None,
                 )
-                return before
-        except sa.exc.IntegrityError:
-            # Two runs made the day's first row at the same instant; the other one was first.
-            return None
+            )
+            return before
 
     def renew_claim(self, day: ClaimedDay, lease: timedelta) -> bool:
         """Have the lease last for another ``lease``; return false when another run has taken the day over."""
@@ -225,13 +222,16 @@ class Ledger:
             )
         )
 
-    def fail(self, window_start: datetime, error: str) -> None:
-        """Note why a window failed; the numbers of its last certificate stay."""
+    def fail(self, window_start: datetime, error: str, *, run_id: str) -> None:
+        """Note why a window failed; the numbers of its last certificate stay.
+
+        A window that another run than ``run_id`` has begun since is that one's business, and left as it is.
+        """
         t = self._table
         with self._warehouse.transaction() as connection:
             connection.execute(
                 sa.update(t)
-                .where(t.c.window_start == window_start)
+                .where(t.c.window_start == window_start, t.c.run_id == run_id)
                 .values(status=WindowStatus.FAILED, error=error[:ERROR_MAX_CHARACTERS])
             )
 
@@ -247,12 +247,16 @@ class Ledger:
 
     def _take(self, connection: sa.Connection, day: ClaimedDay, lease: timedelta, now: datetime) -> bool:
         t = self._table
+        is_free = sa.or_(
+            t.c.claimed_by.is_(None),
+            t.c.claimed_by == day.claimed_by,
+            t.c.claim_expires_at <= now,
+            # Nobody claims for so long: the clock was set back since, and the lease would outlast its holder.
+            t.c.claim_expires_at > now + 2 * lease,
+        )
         connection.execute(
             sa.update(t)
-            .where(
-                t.c.window_start == day.lock_start,
-                sa.or_(t.c.claimed_by.is_(None), t.c.claimed_by == day.claimed_by, t.c.claim_expires_at <= now),
-            )
+            .where(t.c.window_start == day.lock_start, is_free)
             .values(claimed_by=day.claimed_by, claim_expires_at=now + lease)
         )
         return self._holder(connection, day) == day.claimed_by

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 from io import IOBase
 from pathlib import Path, PurePosixPath
 from typing import cast
@@ -23,6 +23,7 @@ from sinks.storage import Storage
 from transforms.errors import DataError
 from transforms.json_text import JsonValue, exact_json, parse_json
 
+ONE_MILLISECOND = timedelta(milliseconds=1)
 _STAMP = "%Y%m%dT%H%M%S"
 _SUFFIX = ".jsonl.zst"
 
@@ -102,11 +103,14 @@ def raw_files(storage: Storage, call_date: date) -> list[RawFile]:
 def publish_raw(storage: Storage, writer: RawWriter, file: RawFile) -> RawFile:
     """Publish a closed ``writer``'s rows as ``file``, unless the newest state of the window is the same.
 
-    Returns the file that holds the content: its ``read_at`` is when the content was first seen.
+    Returns the file that holds the content: its ``read_at`` is when the content was first seen. A state that comes
+    later is later by its ``read_at`` too, though the machine's clock may have been set back.
     """
     states = [f for f in raw_files(storage, file.call_date) if f.window_start == file.window_start]
-    if states and states[-1].content_hash == file.content_hash:
-        return states[-1]
+    if states:
+        if states[-1].content_hash == file.content_hash:
+            return states[-1]
+        file = replace(file, read_at=max(file.read_at, states[-1].read_at + ONE_MILLISECOND))
     storage.publish(writer.path, file.name)
     return file
 

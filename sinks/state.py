@@ -7,7 +7,7 @@ from datetime import datetime
 import orjson
 import sqlalchemy as sa
 
-from sinks.warehouse import Warehouse
+from sinks.warehouse import Warehouse, once_more_on_collision
 from transforms.json_text import JsonValue
 
 
@@ -25,6 +25,7 @@ class State:
             value = connection.scalar(sa.select(t.c.value).where(t.c.name == name))
         return None if value is None else orjson.loads(value)
 
+    @once_more_on_collision
     def set(self, name: str, value: JsonValue) -> None:
         """Remember ``value``; a value that is remembered already is not written again."""
         if self.get(name) == value:

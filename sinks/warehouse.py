@@ -15,8 +15,11 @@ from sqlalchemy.schema import CreateColumn, CreateSchema, SetColumnComment
 from sinks.backend import BUSY, LOST, Backend
 from sinks.dialects import backend_for
 from sinks.views import views
-from transforms.errors import BusyError, CallHistoryError, StorageError
+from transforms.errors import BusyError, CallHistoryError, CollisionError, StorageError
 from transforms.schema import TABLES
+
+once_more_on_collision = stamina.retry(on=CollisionError, attempts=5, wait_initial=0.02, wait_max=0.5)
+"""For what inserts a row where there is none: should another process do the same, it is done again and finds it."""
 
 
 class Warehouse:

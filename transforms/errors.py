@@ -10,6 +10,7 @@
     │   ├── UnsettledWindowError    the API's count and the rows it served do not agree (yet)
     │   ├── ClaimLostError          another run has taken this day over
     │   └── BusyError               the database or its file is held by someone else
+    │       └── CollisionError          another process has just written the same new row
     ├── SettingsError           fix a setting: nothing will work until then
     │   ├── AuthenticationError     the API refuses the credentials
     │   └── StorageError            a database, folder or bucket that cannot be used
@@ -57,6 +58,10 @@ class ClaimLostError(RetryableError):
 
 class BusyError(RetryableError):
     """A database, or the file of one, is held by another process."""
+
+
+class CollisionError(BusyError):
+    """Another process has written the same new row at the same moment: at the next look, it is there."""
 
 
 class SettingsError(CallHistoryError):

@@ -43,8 +43,8 @@ class Counters(Protocol):
     def take(self, blocks: Sequence[Block], now: float, skew: float) -> float:
         """Count one request in all ``blocks`` at once and return 0, or count nothing and return when to ask again."""
 
-    def block_until(self, instant: float) -> None:
-        """Let nothing through before ``instant``."""
+    def block_until(self, instant: float, now: float) -> None:
+        """Let nothing through from ``now`` to ``instant``."""
 
     def exhausted(self, blocks: Sequence[Block], now: float) -> list[Block]:
         """Return those ``blocks`` that have no room at ``now``."""
@@ -63,7 +63,7 @@ class ProcessCounters:
         possible = (round(now - skew, 6), round(now + skew, 6))  # a float a hair before a border is not before it
         slots = {(block, int(at // block.seconds)) for block in blocks for at in possible}
         with self._lock:
-            if now < self._blocked_until:
+            if self._is_blocked(now):
                 return self._blocked_until
             full = [(block, number) for block, number in slots if self._taken.get((block, number), 0) >= block.limit]
             if full:
@@ -74,10 +74,14 @@ class ProcessCounters:
                 del self._taken[block, number]
             return 0.0
 
-    def block_until(self, instant: float) -> None:
+    def block_until(self, instant: float, now: float) -> None:
         """See `Counters.block_until`."""
         with self._lock:
-            self._blocked_until = max(self._blocked_until, instant)
+            self._blocked_until = max(self._blocked_until, instant) if self._is_blocked(now) else instant
+
+    def _is_blocked(self, now: float) -> bool:
+        # No block lasts for longer: the clock was set back since, by a day maybe, which nobody should wait for.
+        return now < self._blocked_until <= now + _LONGEST_BLOCK_SECONDS + 2 * CLOCK_SKEW_SECONDS
 
     def exhausted(self, blocks: Sequence[Block], now: float) -> list[Block]:
         """See `Counters.exhausted`."""
@@ -144,11 +148,11 @@ class RequestBudget:
         now = self._clock()
         if retry_after_seconds is not None:
             wait_seconds = min(max(retry_after_seconds, _SHORTEST_WAIT_SECONDS), _LONGEST_BLOCK_SECONDS)
-            self._counters.block_until(now + wait_seconds + self._skew_seconds)
+            self._counters.block_until(now + wait_seconds + self._skew_seconds, now)
             return
         blocks = self._blocks_of(operation)
         candidates = self._counters.exhausted(blocks, now) or blocks or [Block(_SMALLEST_BLOCK_SECONDS, 0)]
-        self._counters.block_until(min(block.end(now) for block in candidates) + self._skew_seconds)
+        self._counters.block_until(min(block.end(now) for block in candidates) + self._skew_seconds, now)
 
     def counts(self) -> dict[str, int]:
         """Return how many requests of each operation were let through so far."""

@@ -189,7 +189,7 @@ def test_a_day_that_another_run_has_claimed_is_left_to_it_and_said_so(run, porta
     assert run("backfill", "--from", day.isoformat(), "--to", day.isoformat()).exit_code == 0
     with duckdb.connect(str(tmp_path / "data/warehouse.duckdb")) as connection:
         connection.execute(
-            "UPDATE export_windows SET claimed_by = 'another', claim_expires_at = now() + INTERVAL 1 HOUR"
+            "UPDATE export_windows SET claimed_by = 'another', claim_expires_at = now() + INTERVAL 9 MINUTE"
         )
     portal.counts.clear()
     left = run("backfill", "--from", day.isoformat(), "--to", day.isoformat(), "--force")

@@ -15,6 +15,7 @@ from tests.exports import FIRST, ZONE
 from tests.faults.matrix import DATABASES
 from tests.faults.sites import EMBEDDED, Site, site
 
+LAST = FIRST + timedelta(days=1)
 DAY_AFTER = day_bounds(FIRST, ZONE)[1] + timedelta(hours=2)
 """When the portal's clock stands: the first day is over, and not yet due to be read again."""
 

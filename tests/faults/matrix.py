@@ -43,7 +43,55 @@ GROUPS: Mapping[str, tuple[Fault, ...]] = {
     "The process dies": (
         Fault("kill-first", "SIGKILL at every step and around every durable write of a first export"),
         Fault("kill-changed", "the same while a re-read finds a late, a changed and a vanished call"),
+        Fault("sigterm", "SIGTERM, or Ctrl-C, to the command"),
     ),
+    "Two at once": (
+        Fault("two-at-once", "Two processes begin the same range at the same instant"),
+        Fault("stalled", "A process stands still for longer than its lease, and another takes its day over"),
+    ),
+    "Storage": (
+        Fault("lake-full", "The lake's disk is full: before the raw copy, before the calls, before the participants"),
+        Fault("lake-read-only", "The lake becomes read-only in flight, at the same three points"),
+        Fault("database-full", "The database's disk is full when a window is to be published"),
+        Fault("spool-full", "The disk of the temporary files is full while a window is read"),
+    ),
+    "Database": (
+        Fault("server-restarted", "The server dies and comes back in mid-commit", _SERVERS_ONLY),
+        Fault("server-gone", "The server dies in mid-commit and stays away until the run has ended", _SERVERS_ONLY),
+        Fault(
+            "connection-cut", "The connection is cut by the server: staged, merged, before the commit", _SERVERS_ONLY
+        ),
+        Fault("deadlock", "A deadlock with another connection, which wins", dict.fromkeys(_SERVERS_ONLY, _ONE_WRITER)),
+        Fault("lock-short", "Another process holds the rows, or the file, for a while"),
+        Fault("lock-long", "Another process holds them for longer than the time-out"),
+    ),
+    "Portal": tuple(
+        Fault(f"portal-{name}", description)
+        for name, description in {
+            "dies": "Dies between pages, and comes back later",
+            "repeats": "Repeats a page",
+            "loops": "Loops its `search_after`",
+            "other-window": "Answers another window's rows",
+            "grows": "Grows while it is read",
+            "shrinks": "Shrinks while it is read",
+            "total-too-small": "`totalCount` is too small",
+            "total-too-large": "`totalCount` is too large",
+            "total-text": "`totalCount` is a string",
+            "total-missing": "`totalCount` is missing",
+            "drops-rows": "Leaves rows of a page out",
+            "huge-page": "Sends a page of 200 MB",
+            "stalls": "Stalls: a byte a second",
+            "redirects": "Redirects to another host",
+            "cookie-bomb": "Sends a cookie bomb",
+            "gzip-bomb": "Sends a gzip bomb",
+            "clock": "Its clock is set back by a day while it is read, and forward again",
+        }.items()
+    ),
+    "Clock": (
+        Fault("clock-forward", "The machine's clock jumps forward by a day in the middle of a window, and back later"),
+        Fault("clock-backward", "The machine's clock jumps back by a day in the middle of a window"),
+    ),
+    "Data": (Fault("any-json", "Any JSON: rows of documented fields and others, with arbitrary values"),),
 }
 FAULTS = {fault.name: fault for group in GROUPS.values() for fault in group}
 

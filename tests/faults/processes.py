@@ -28,7 +28,7 @@ import sqlalchemy as sa
 import stamina
 
 from pipelines.context import open_pipeline
-from pipelines.export import Event
+from pipelines.export import Event, Step
 from pipelines.run import RunSummary, plan_days, run_plans
 from pipelines.settings import Settings, load_settings
 from sinks.warehouse import Warehouse
@@ -124,6 +124,38 @@ def export_until(job: Job, dies_at: int | None) -> tuple[RunSummary, list[str]]:
     with places.watched():
         summary = export(job, places.reach_event)
     return summary, places.passed
+
+
+def barrier(parties: int) -> Any:
+    """Return a barrier that as many processes can meet at."""
+    return _PROCESSES.Barrier(parties, timeout=60)
+
+
+def export_together(job: Job, together: Any) -> tuple[RunSummary, list[tuple[Step, datetime]]]:
+    """Plan, wait for the others to have planned too, and only then begin; return also the steps done."""
+    stamina.set_testing(False)  # one waits for the other
+    steps: list[tuple[Step, datetime]] = []
+    with open_pipeline(load_settings(None, overrides=job.settings)) as pipeline:
+        plans = plan_days(pipeline, job.first, job.last, job.now, force=job.force)
+        together.wait()
+        summary = run_plans(
+            pipeline,
+            plans,
+            on_event=lambda event: steps.append((event.step, event.window.start)),
+            run_id=job.run_id,
+            clock=lambda: job.now,
+        )
+    return summary, steps
+
+
+def export_and_stand_still(job: Job, at: Step) -> RunSummary:
+    """Do a job, but stop there, as a machine that is suspended does, until SIGCONT."""
+    return export(job, lambda event: os.kill(os.getpid(), signal.SIGSTOP) if event.step is at else None)
+
+
+def export_and_die(job: Job, at: Step) -> None:
+    """Do a job, but die there."""
+    export(job, lambda event: os.kill(os.getpid(), signal.SIGKILL) if event.step is at else None)
 
 
 def take_over(job: Job, dead_run: str) -> tuple[RunSummary, dict[str, Any], dict[str, bytes]]:

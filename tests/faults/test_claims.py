@@ -1,0 +1,118 @@
+"""Two processes on one range: each window once, nobody waits for long, nobody fails, and no dead one keeps a day."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from pipelines.export import Outcome, Step
+from pipelines.run import RunSummary
+from pipelines.stringeex.simulator import Portal
+from sinks.ledger import WindowStatus
+from sinks.warehouse import Warehouse
+from tests.exports import FIRST, assert_holds, range_ms
+from tests.faults import processes
+from tests.faults.conftest import DAY_AFTER, LAST
+from tests.faults.matrix import SURVIVED, Cell
+from tests.faults.processes import Job
+from tests.faults.sites import Site
+
+BOTH_OVER = DAY_AFTER + (LAST - FIRST)
+
+
+def job(place: Site, run_id: str, *, force: bool = False) -> Job:
+    return Job(place.overrides, place.folder, FIRST, LAST, run_id, BOTH_OVER, force)
+
+
+@pytest.mark.parametrize("both_force", [False, True], ids=["export and backfill", "two forced backfills"])
+def test_two_at_once_do_each_window_once(both_force: bool, portal: Portal, place: Site, cell: Cell) -> None:
+    place.more["CALLHISTORY_WINDOW"] = "12h"
+    if both_force:
+        place.export.run(FIRST, LAST, now=BOTH_OVER - timedelta(minutes=20))
+    together = processes.barrier(2)
+    running = [
+        processes.start(
+            processes.export_together, job(place, name, force=both_force), together, temporary=place.folder / name
+        )
+        for name in ("one", "other")
+    ]
+    (one, one_steps), (other, other_steps) = (process.result() for process in running)
+
+    assert one.is_complete
+    assert other.is_complete
+    committed = sorted(window for step, window in one_steps + other_steps if step == Step.COMMITTED)
+    assert len(committed) == 4
+    assert committed == sorted(set(committed))
+    fetched = [window for step, window in one_steps + other_steps if step == Step.FETCHED]
+    assert len(fetched) == 4
+    with place.export.open() as pipeline:
+        assert all(row.claimed_by is None for row in pipeline.ledger.rows())
+    assert_holds(place.export, portal.rows(*range_ms(FIRST, LAST)), FIRST, LAST)
+    cell("two-at-once", place.database, SURVIVED)
+
+
+def wait_until_it_stands_still(process_id: int) -> None:
+    deadline = time.monotonic() + 60
+    while "State:\tT" not in Path(f"/proc/{process_id}/status").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def outcomes(summary: RunSummary) -> list[Outcome]:
+    return [result.outcome for result in summary.results]
+
+
+def test_one_that_stood_still_for_longer_than_its_lease_publishes_nothing(
+    portal: Portal, place: Site, cell: Cell
+) -> None:
+    stalled_job = Job(place.overrides, place.folder, FIRST, FIRST, "stalled", DAY_AFTER)
+    stalled = processes.start(processes.export_and_stand_still, stalled_job, Step.FETCHED, temporary=place.temporary)
+    assert stalled.process.pid is not None
+    wait_until_it_stands_still(stalled.process.pid)
+    try:
+        left_alone = place.export.run(FIRST, FIRST, now=DAY_AFTER)
+        assert outcomes(left_alone) == [Outcome.CLAIMED_ELSEWHERE]
+
+        processes.expire_claims(place.export.settings, "stalled")
+        some_call = next(row["id"] for row in portal.rows(*range_ms(FIRST, FIRST)) if isinstance(row["id"], str))
+        portal.update_call(some_call, contactname="Lê Văn Sau")
+        assert outcomes(place.export.run(FIRST, FIRST, now=DAY_AFTER)) == [Outcome.COMPLETE]
+        before = processes.tables_of(place.export.settings), processes.files_below(place.data)
+    finally:
+        os.kill(stalled.process.pid, signal.SIGCONT)
+    assert outcomes(stalled.result()) == [Outcome.CLAIMED_ELSEWHERE]
+
+    after = processes.tables_of(place.export.settings), processes.files_below(place.data)
+    assert after[0] == before[0]
+    assert {n: f for n, f in after[1].items() if n.startswith("lake/")} == {
+        n: f for n, f in before[1].items() if n.startswith("lake/")
+    }
+    assert_holds(place.export, portal.rows(*range_ms(FIRST, FIRST)), FIRST, FIRST)
+    cell("stalled", place.database, SURVIVED)
+
+
+def test_a_stalled_run_does_not_mark_a_window_failed_that_another_has_completed(portal: Portal, place: Site) -> None:
+    with place.export.open() as pipeline:
+        assert outcomes(place.export.run(FIRST, FIRST, now=DAY_AFTER)) == [Outcome.COMPLETE]
+        [row] = pipeline.ledger.rows(FIRST, FIRST)
+        pipeline.ledger.fail(row.window_start, "too late", run_id="stalled")
+        [row] = pipeline.ledger.rows(FIRST, FIRST)
+    assert row.status is WindowStatus.COMPLETE
+
+
+def test_a_claim_from_the_future_does_not_keep_a_day_for_longer_than_two_leases(place: Site) -> None:
+    """The clock that the lease was taken by has been set back since: by a day, say."""
+    dead = Job(place.overrides, place.folder, FIRST, FIRST, "dead", DAY_AFTER)
+    processes.start(processes.export_and_die, dead, Step.FETCHED, temporary=place.temporary).result()
+    assert outcomes(place.export.run(FIRST, FIRST, now=DAY_AFTER)) == [Outcome.CLAIMED_ELSEWHERE]
+    with Warehouse(place.warehouse_url) as warehouse, warehouse.transaction() as connection:
+        windows = warehouse.tables["export_windows"]
+        tomorrow = warehouse.utc_now(connection) + (LAST - FIRST)
+        connection.execute(sa.update(windows).values(claim_expires_at=tomorrow))
+    assert outcomes(place.export.run(FIRST, FIRST, now=DAY_AFTER)) == [Outcome.COMPLETE]
