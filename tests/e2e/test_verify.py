@@ -146,7 +146,7 @@ def test_verify_finds_every_planted_difference_and_no_other(exported: Exported) 
     odd_reject = exported.execute(lambda t: sa.select(t["rejected_rows"]))[0]
     assert len(with_participants) > 10
 
-    planted: list[tuple[AbstractContextManager[None], list[Any]]] = [
+    in_the_warehouse: list[tuple[AbstractContextManager[None], list[Any]]] = [
         (without_rows(exported, "calls", one), [
             ("warehouse", "call_participants", "extra", 1, (one,)), ("warehouse", "calls", "missing", 1, (one,)),
         ]),
@@ -160,6 +160,8 @@ def test_verify_finds_every_planted_difference_and_no_other(exported: Exported) 
             [("warehouse", "call_participants", "altered", 1, (three,))]),
         (without_rows(exported, "call_participants", three),
             [("warehouse", "call_participants", "altered", 1, (three,))]),
+    ]  # fmt: skip
+    elsewhere: list[tuple[AbstractContextManager[None], list[Any]]] = [
         (with_file(calls, Path.unlink), [
             ("lake", "call_participants", "extra", len(with_participants), tuple(sorted(with_participants)[:10])),
             ("lake", "calls", "missing", in_lake, tuple(sorted(everything["call_id"].to_pylist())[:10])),
@@ -174,12 +176,15 @@ def test_verify_finds_every_planted_difference_and_no_other(exported: Exported) 
             [("lake", "call_participants", "altered", 1, (first_with_participants,))]),
         (with_file(calls, lambda path: pq.write_table(pa.concat_tables([everything, everything.slice(0, 1)]), path)),
             [("lake", "calls", "doubled", 1, (first_in_lake,))]),
-        (with_file(raw, lambda path: path.write_bytes(path.read_bytes()[:-20])), [("raw", "calls", "unreadable", 1, ())]),
+        (with_file(raw, lambda path: path.write_bytes(path.read_bytes()[:-20])),
+            [("raw", "calls", "unreadable", 1, ())]),
         (with_file(raw, Path.unlink), [("raw", "calls", "unreadable", 1, ())]),
         (with_call(portal, new), [("api", "calls", "extra", 1, (new["id"],))]),
         (without_call(portal, one), [("api", "calls", "missing", 1, (one,))]),
     ]  # fmt: skip
-    for planting, expected in planted:
+    # Files and portal are the same whatever the database is.
+    is_first = "duckdb" in exported.settings["CALLHISTORY_WAREHOUSE_URL"]
+    for planting, expected in [*in_the_warehouse, *(elsewhere if is_first else ())]:
         with planting:
             assert exported.differences() == expected
     assert exported.differences() == []
@@ -198,7 +203,7 @@ def test_offline_needs_no_credentials_and_sends_no_request(exported: Exported) -
     exported.portal.add_call(exported.portal.rows(*range_ms(DAY, DAY))[5] | {"id": "call-vn-1-NEW0000000-1"})
     requests = sum(exported.portal.counts.values())
     here = {name: value for name, value in exported.settings.items() if name.startswith("CALLHISTORY_")}
-    done = callhistory_here("verify", "--json", "--offline", cwd=exported.folder, settings=here)
+    done = callhistory_here("verify", "--json", "--offline", "--to", str(DAY), cwd=exported.folder, settings=here)
     assert done.exit_code == 0, done.output
     missing = [day["call_date"] for day in done.json["days"] if day["api_total"] is None]
     assert len(missing) == len(done.json["days"])
