@@ -8,7 +8,9 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from pipelines.stringeex.simulator import Portal, PortalOptions, SimulatedPortal
 from pipelines.stringeex.simulator import faults as fault
 from pipelines.stringeex.simulator.limits import NO_LIMITS
 from sinks.recordings import Recordings
-from tests.archives import FIRST, Archived, archived_at, recordings_of
+from tests.archives import FIRST, Archived, archived_at, recordings_of, s3_server
 from tests.e2e.command import REPOSITORY, environment
 from transforms.errors import RetryableError
 
@@ -32,7 +34,6 @@ KILLS = 10
 DRIVER = '''
 """Runs the archive again and again, each time in a process of its own that is killed somewhere; tells what is left."""
 import hashlib, json, os, random, signal, sys, time
-from pathlib import Path
 
 from sinks.storage import Storage
 from tests.archives import archived_at
@@ -60,32 +61,52 @@ def run_until_killed(archived, seed):
     archived.run(on_event=lambda event: reached(event.step.value))
 
 
-base_url, folder, kills = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-archived = archived_at(base_url, folder)
-for seed in range(kills):
-    began = time.time()
+def tell(archived, began, was_killed):
+    files = archived.files()
+    published = {
+        name.rpartition("/")[2].removesuffix(".wav"): (
+            json.loads(files[name + ".json"])["sha256"] == hashlib.sha256(audio).hexdigest()
+        )
+        for name, audio in files.items()
+        if name.endswith(".wav")
+    }
+    print(json.dumps({"began": began, "was_killed": was_killed, "published": published}), flush=True)
+
+
+def in_a_process_of_its_own(work, *arguments):
     child = os.fork()
     if child == 0:
-        run_until_killed(archived, seed)
+        work(*arguments)
         os._exit(0)
-    _, status = os.waitpid(child, 0)
-    published = {}
-    for path in folder.glob("recordings/call_date=*/*.wav"):
-        facts = json.loads(Path(f"{path}.json").read_text())
-        published[path.stem] = facts["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    print(json.dumps({"began": began, "was_killed": os.WIFSIGNALED(status), "published": published}), flush=True)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+base_url, folder, url, kills = sys.argv[1:]
+archived = archived_at(base_url, folder, CALLHISTORY_ARCHIVE_URL=url)
+for seed in range(int(kills)):
+    began = time.time()
+    was_killed = in_a_process_of_its_own(run_until_killed, archived, seed)
+    in_a_process_of_its_own(tell, archived, began, was_killed)
 '''
 
 
-def test_killed_ten_times_every_recording_is_whole_and_nothing_published_is_fetched_twice(tmp_path: Path) -> None:
-    calls = generate(seed=9, start_date=FIRST, days=1, calls_total=120)
+@pytest.mark.parametrize("place", ["folder", "bucket"])
+def test_killed_ten_times_every_recording_is_whole_and_nothing_published_is_fetched_twice(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = generate(seed=9, start_date=FIRST, days=1, calls_total=100)
     portal = Portal(calls, PortalOptions(rate_limits=NO_LIMITS))
-    with SimulatedPortal(portal) as server:
-        archived = archived_at(server.base_url, tmp_path)
+    with ExitStack() as stack:
+        server = stack.enter_context(SimulatedPortal(portal))
+        url = f"{tmp_path}/recordings"
+        if place == "bucket":
+            stack.enter_context(s3_server(monkeypatch, "recordings"))
+            url = "s3://recordings/archive"
+        archived = archived_at(server.base_url, tmp_path, CALLHISTORY_ARCHIVE_URL=url)
         archived.export()
         expected = recordings_of(portal)
         done = subprocess.run(
-            [sys.executable, "-c", DRIVER, server.base_url, str(tmp_path), str(KILLS)],
+            [sys.executable, "-c", DRIVER, server.base_url, str(tmp_path), url, str(KILLS)],
             cwd=REPOSITORY, env=environment({}), capture_output=True, text=True, timeout=200, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -93,10 +114,12 @@ def test_killed_ten_times_every_recording_is_whole_and_nothing_published_is_fetc
         assert [attempt["was_killed"] for attempt in attempts] == [True] * KILLS
         assert all(all(attempt["published"].values()) for attempt in attempts), "a reader saw half a file"
         assert 0 < len(attempts[-1]["published"]) < len(expected)
+        before_the_last_run = time.time()
         assert archived.run().is_complete
         archived.check_every_recording(expected)
-    for attempt, next_attempt in itertools.pairwise(attempts):
-        later = [entry for entry in portal.log if entry.at > next_attempt["began"]]
+    begins = [*(attempt["began"] for attempt in attempts[1:]), before_the_last_run]
+    for attempt, next_began in zip(attempts, begins, strict=True):
+        later = [entry for entry in portal.log if entry.at > next_began]
         asked = {entry.path.rpartition("/")[2] for entry in later if entry.operation == "download_recording"}
         assert not asked & set(attempt["published"])
 
