@@ -16,12 +16,14 @@ import pyarrow as pa
 from pipelines.context import Stores
 from pipelines.planner import next_reread
 from pipelines.steps import Step
-from pipelines.windows import Window
+from pipelines.windows import Window, day_bounds
 from sinks.bookkeeping import all_new, as_in_warehouse
+from sinks.late_changes import add_late_changes
 from sinks.ledger import Certificate, ClaimedDay
 from sinks.merge import Changes, StagedWindow
 from sinks.parquet import LakeWriter
 from sinks.recordings import Recordings
+from sinks.source_fields import replace_source_fields
 from sinks.spool import Spool
 from transforms.calls import Normalised, normalise
 from transforms.errors import UnsettledWindowError
@@ -95,6 +97,9 @@ def publish(publication: Publication, spool: Spool, clock: Callable[[], datetime
         p.tell(Step.STAGED)
         changes = staged.replace(window.start, window.end, changed_at)
         Recordings(stores.warehouse).add_pending(connection, window.start, window.end)
+        replace_source_fields(
+            stores.warehouse, connection, window.start, window.call_date, spool.field_types, changed_at
+        )
         p.tell(Step.MERGED)
 
         files_written = int(_swap_in(p, spool, CALLS, _with_times(p, spool, staged, changes, changed_at)))
@@ -104,7 +109,18 @@ def publish(publication: Publication, spool: Spool, clock: Callable[[], datetime
 
         certificate = _certificate(p, spool, staged)
         next_reread_at, settled = next_reread(window.end, p.read_at, stores.settings.reread)
-        is_reread = p.previous_read_at is not None and p.previous_read_at >= window.end
+        previous_read_at = p.previous_read_at if p.previous_read_at and p.previous_read_at >= window.end else None
+        if previous_read_at is not None:
+            add_late_changes(
+                stores.warehouse,
+                connection,
+                window.start,
+                window.end,
+                window.call_date,
+                changes,
+                found_at=p.read_at,
+                previous_read_at=previous_read_at,
+            )
         stores.ledger.make_due(connection, changes.moved, changed_at)
         stores.ledger.complete(
             connection,
@@ -113,7 +129,8 @@ def publish(publication: Publication, spool: Spool, clock: Callable[[], datetime
             completed_at=clock(),
             next_reread_at=next_reread_at,
             settled=settled,
-            late_changes=changes.calls_changed if is_reread else 0,
+            late_changes=changes.calls_changed if previous_read_at else 0,
+            ends_day=window.end == day_bounds(window.call_date, stores.timezone)[1],
         )
         if p.releases_claim:
             stores.ledger.release(connection, p.claim)

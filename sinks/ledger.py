@@ -199,6 +199,7 @@ class Ledger:
         next_reread_at: datetime | None,
         settled: bool,
         late_changes: int,
+        ends_day: bool,
     ) -> None:
         """Write the certificate, in the transaction that publishes the window's rows."""
         t = self._table
@@ -218,6 +219,7 @@ class Ledger:
                 completed_at=completed_at,
                 next_reread_at=next_reread_at,
                 settled=settled,
+                ends_day=ends_day,
                 error=None,
             )
         )

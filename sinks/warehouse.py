@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from types import MappingProxyType, TracebackType
-from typing import Any
 
 import sqlalchemy as sa
 import stamina
@@ -14,8 +13,9 @@ from sqlalchemy.schema import CreateColumn, CreateSchema, SetColumnComment
 
 from sinks.backend import BUSY, LOST, Backend
 from sinks.dialects import backend_for
-from sinks.views import views
+from sinks.views import View, views
 from transforms.errors import BusyError, CallHistoryError, CollisionError, StorageError
+from transforms.hashing import digest
 from transforms.schema import TABLES
 
 once_more_on_collision = stamina.retry(on=CollisionError, attempts=5, wait_initial=0.02, wait_max=0.5)
@@ -102,17 +102,28 @@ class Warehouse:
                 if column.name not in present:
                     self._add_column(connection, column)
             self._backend.create_indexes(connection, table)
-        for name, view in views(self.tables).items():
-            self._create_view(connection, name, view)
+        for view in views(self.tables):
+            self._create_view(connection, view)
 
-    def _create_view(self, connection: sa.Connection, name: str, query: sa.CompoundSelect[Any]) -> None:
-        table = sa.Table(name, sa.MetaData(schema=self._schema))
-        if self._backend.column_names(connection, table) == set(query.selected_columns.keys()):
-            return
+    def _create_view(self, connection: sa.Connection, view: View) -> None:
+        """Create ``view``, or replace it if it is another one than before; ``pipeline_state`` remembers which."""
+        table = sa.Table(view.name, sa.MetaData(schema=self._schema))
         label = connection.dialect.identifier_preparer.format_table(table)
-        statement = query.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
+        statement = str(view.query.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
+        state, name = self.tables["pipeline_state"], f"view {view.name}"
+        value = f'"{digest(f"{statement} {view.description} {view.columns}".encode())}"'
+        remembered = connection.scalar(sa.select(state.c.value).where(state.c.name == name))
+        if remembered == value and self._backend.column_names(connection, table):
+            return
         connection.exec_driver_sql(f"DROP VIEW IF EXISTS {label}")
-        connection.exec_driver_sql(f"CREATE VIEW {label} AS {statement}")
+        connection.exec_driver_sql(f"CREATE VIEW {label} AS {statement}".replace("%", "%%"))
+        if connection.dialect.supports_comments and not connection.dialect.inline_comments:
+            comments = {f"VIEW {label}": view.description} | {f"COLUMN {label}.{c}": d for c, d in view.columns.items()}
+            for subject, comment in comments.items():
+                literal = comment.replace("'", "''").replace("%", "%%")
+                connection.exec_driver_sql(f"COMMENT ON {subject} IS '{literal}'")
+        connection.execute(sa.delete(state).where(state.c.name == name))
+        connection.execute(sa.insert(state).values(name=name, value=value, updated_at=self.utc_now(connection)))
 
     def _add_column(self, connection: sa.Connection, column: sa.Column[object]) -> None:
         # A copy in a table of its own: the declared column stays NOT NULL where it is.

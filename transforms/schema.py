@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from transforms.columns import CALL_ID, CALL_ID_MAX_LENGTH, PARTITION_COLUMN, Column, Pii, Role, Table, bookkeeping
+from transforms.field_types import FIELD_MAX_LENGTH
 from transforms.side_tables import LIVE_CALLS, RECORDINGS
 from transforms.types import BOOLEAN, DATE, INSTANT, INTEGER, JSON, SMALL_INTEGER, TEXT
 
@@ -18,11 +19,13 @@ __all__ = [
     "CALL_PARTICIPANTS",
     "CALL_VERSIONS",
     "EXPORT_WINDOWS",
+    "LATE_CHANGES",
     "LIVE_CALLS",
     "PARTITION_COLUMN",
     "PIPELINE_STATE",
     "RECORDINGS",
     "REJECTED_ROWS",
+    "SOURCE_FIELDS",
     "TABLES",
     "Column",
     "Pii",
@@ -305,6 +308,7 @@ EXPORT_WINDOWS = Table(
                 "next_reread_at", INSTANT, "When it is due to be read again; null if it is not.", unit="UTC instant"
             ),
             Column("settled", BOOLEAN, "Whether the last re-read is behind it.", nullable=False),
+            Column("ends_day", BOOLEAN, "Whether it is the last window of its local day; null until complete."),
             Column("run_id", TEXT, "The run of the last attempt.", max_length=128),
             Column("error", TEXT, "Why the last attempt failed; null if it did not."),
         )
@@ -319,6 +323,57 @@ CALL_VERSIONS = Table(
         bookkeeping(
             "superseded_at", INSTANT, "When the row stopped being so.", nullable=False, key=True, unit="UTC instant"
         ),
+    ),
+)
+
+LATE_CHANGES = Table(
+    "late_changes",
+    "What re-reads of closed windows found changed: one row for each re-read that did.",
+    columns=(
+        bookkeeping(
+            "window_start", INSTANT, "First instant of the window.", nullable=False, key=True, unit="UTC instant"
+        ),
+        bookkeeping("found_at", INSTANT, "When the re-read began.", nullable=False, key=True, unit="UTC instant"),
+        _CALL_DATE,
+        bookkeeping(
+            "previous_read_at", INSTANT, "When the window was read before.", nullable=False, unit="UTC instant"
+        ),
+        bookkeeping(
+            "age_days", SMALL_INTEGER, "Whole days from the window's end to found_at.", nullable=False, unit="days"
+        ),
+        bookkeeping(
+            "previous_age_days",
+            SMALL_INTEGER,
+            "Whole days from the window's end to previous_read_at: the changes came between the two ages.",
+            nullable=False,
+            unit="days",
+        ),
+        bookkeeping("inserted", INTEGER, "Calls that were new.", nullable=False, unit="calls"),
+        bookkeeping("updated", INTEGER, "Calls that had other values.", nullable=False, unit="calls"),
+        bookkeeping("restored", INTEGER, "Calls that were back.", nullable=False, unit="calls"),
+        bookkeeping("vanished", INTEGER, "Calls that were gone.", nullable=False, unit="calls"),
+    ),
+)
+
+SOURCE_FIELDS = Table(
+    "source_fields",
+    "Which fields the rows of each window had, and of which JSON types: what a change of the source shows in.",
+    columns=(
+        bookkeeping(
+            "window_start", INSTANT, "First instant of the window.", nullable=False, key=True, unit="UTC instant"
+        ),
+        bookkeeping("field", TEXT, "The field's name.", nullable=False, key=True, max_length=FIELD_MAX_LENGTH),
+        bookkeeping(
+            "json_type",
+            TEXT,
+            "null, boolean, integer, number, string, array or object.",
+            nullable=False,
+            key=True,
+            max_length=16,
+        ),
+        _CALL_DATE,
+        bookkeeping("row_count", INTEGER, "Rows with such a value.", nullable=False, unit="rows"),
+        bookkeeping("first_seen_at", INSTANT, "When the first was read.", nullable=False, unit="UTC instant"),
     ),
 )
 
@@ -338,6 +393,8 @@ TABLES = (
     REJECTED_ROWS,
     EXPORT_WINDOWS,
     CALL_VERSIONS,
+    LATE_CHANGES,
+    SOURCE_FIELDS,
     PIPELINE_STATE,
     RECORDINGS,
     LIVE_CALLS,

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import sqlalchemy as sa
 
-from sinks.views.calls_with_live import calls_with_live
+from sinks.views import calls_with_live, completeness, late_changes_by_age
+from sinks.views.declaration import View
+
+__all__ = ["View", "views"]
 
 
-def views(tables: Mapping[str, sa.Table]) -> dict[str, sa.CompoundSelect[Any]]:
-    """Return every view's query over the warehouse's ``tables``, by the view's name."""
-    return {"calls_with_live": calls_with_live(tables["calls"], tables["live_calls"])}
+def views(tables: Mapping[str, sa.Table]) -> list[View]:
+    """Return every view over the warehouse's ``tables``."""
+    return [
+        calls_with_live.view(tables["calls"], tables["live_calls"]),
+        completeness.view(tables["export_windows"]),
+        late_changes_by_age.view(tables["late_changes"]),
+    ]
