@@ -43,7 +43,7 @@ POINTS = ("begun", "receiving", "fetched", "checked", "publishing", "published",
 
 def run_until_killed(archived, seed):
     rng = random.Random(seed)
-    point, left = POINTS[seed % len(POINTS)], rng.randrange(1, 10)
+    point, left = POINTS[seed % len(POINTS)], rng.randrange(1, 7)
 
     def reached(name):
         nonlocal left
@@ -94,7 +94,7 @@ for seed in range(int(kills)):
 def test_killed_ten_times_every_recording_is_whole_and_nothing_published_is_fetched_twice(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = generate(seed=9, start_date=FIRST, days=1, calls_total=100)
+    calls = generate(seed=9, start_date=FIRST, days=1, calls_total=60)
     portal = Portal(calls, PortalOptions(rate_limits=NO_LIMITS))
     with ExitStack() as stack:
         server = stack.enter_context(SimulatedPortal(portal))
