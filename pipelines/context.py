@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from urllib.parse import urlsplit
@@ -19,7 +19,7 @@ from sinks.scratch import remove_leftovers
 from sinks.state import State
 from sinks.storage import Storage
 from sinks.warehouse import Warehouse
-from transforms.errors import SettingsError, StorageError
+from transforms.errors import CallHistoryError, SettingsError, StorageError
 
 FIRST_RUN_LOOK_BACK = timedelta(days=7)
 
@@ -122,8 +122,11 @@ def open_pipeline(settings: Settings) -> Iterator[Pipeline]:
         reader = HistoryReader(client, traits=traits)
         try:
             yield Pipeline(stores.settings, stores.warehouse, stores.lake, stores.ledger, stores.state, client, reader)
-        finally:
-            stores.state.set(_traits_name(settings), dict(traits.to_dict()))
+        except BaseException:
+            with suppress(CallHistoryError):  # it is found out again, and the first error says more than a second one
+                stores.state.set(_traits_name(settings), dict(traits.to_dict()))
+            raise
+        stores.state.set(_traits_name(settings), dict(traits.to_dict()))
 
 
 def _traits_name(settings: Settings) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -107,10 +108,13 @@ def export_day(run: Run, day: DayPlan) -> list[WindowResult]:
                     is_last, whole_day = planned is day.windows[-1], day.window_count == 1
                     work = _Work(run, claim, claim_lost, planned, row, whole_day=whole_day, is_last=is_last)
                     results.append(_export_window(work))
-    finally:
-        # The last window's own transaction gives the claim back: a transaction saved, where each opens a file.
-        if not results or results[-1].outcome is not Outcome.COMPLETE or len(results) < len(day.windows):
+    except BaseException:
+        with suppress(CallHistoryError):  # it lapses by itself, and the first error says more than a second one
             ledger.release_day(claim)
+        raise
+    # The last window's own transaction gives the claim back: a transaction saved, where each opens a file.
+    if results[-1].outcome is not Outcome.COMPLETE:
+        ledger.release_day(claim)
     return results
 
 

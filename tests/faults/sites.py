@@ -50,9 +50,11 @@ class Site:
         """The settings of the account and of this place."""
         return account(
             self.base_url,
-            CALLHISTORY_WAREHOUSE_URL=self.warehouse_url,
-            CALLHISTORY_LAKE_URL=str(self.data / "lake"),
-            **self.more,
+            **{
+                "CALLHISTORY_WAREHOUSE_URL": self.warehouse_url,
+                "CALLHISTORY_LAKE_URL": str(self.data / "lake"),
+            }
+            | self.more,
         )
 
     @property
@@ -83,6 +85,17 @@ class Site:
                     connection.execute(sa.delete(warehouse.tables[name]))
                     if rows:
                         connection.execute(sa.insert(warehouse.tables[name]), rows)
+
+    @property
+    def database_name(self) -> str:
+        """The name of the server's database."""
+        return str(sa.make_url(self._server_url).database)
+
+    def drop_tables(self) -> None:
+        """Leave the server's database empty."""
+        with Warehouse(self.warehouse_url) as warehouse, warehouse.transaction() as connection:
+            for table in warehouse.tables.values():
+                table.drop(connection, checkfirst=True)
 
     def drop(self) -> None:
         """Remove the server's database."""
