@@ -24,7 +24,8 @@ from sinks.bookkeeping import TIMES
 from sinks.certificate import content_hash
 from sinks.parquet import Lake, rows_between
 from sinks.scratch import scratch_folder
-from sinks.spool import BATCH_ROWS, Spool, sorting_connection
+from sinks.sorting import sorting_connection
+from sinks.spool import BATCH_ROWS, Spool
 from sinks.warehouse import Warehouse
 from transforms.errors import DataError
 from transforms.hashing import row_hashes, text_digests
