@@ -160,6 +160,8 @@ def test_keys() -> None:
         "rejected_rows": ("window_start", "reject_id"),
         "export_windows": ("window_start",),
         "call_versions": ("call_id", "superseded_at"),
+        "late_changes": ("window_start", "found_at"),
+        "source_fields": ("window_start", "field", "json_type"),
         "pipeline_state": ("name",),
         "recordings": ("call_id",),
         "live_calls": ("snapshot_at", "call_id"),
