@@ -41,12 +41,13 @@ GIVE_UP_AFTER_FAILURES = 8
 ERROR_MAX_CHARACTERS = 2_000
 
 _ERRORS_KEPT = 100
+_LONGEST_SILENCE_SECONDS = 2.0
 _ARCHIVED = RecordingStatus.ARCHIVED
 _OUTCOMES = (_ARCHIVED, RecordingStatus.NOT_READY, RecordingStatus.MISSING, RecordingStatus.FAILED)
 
 
 class Step(StrEnum):
-    """The steps of a recording, in order; each is told when it is done."""
+    """The steps of a recording, in order, each told when it is done; and that nothing was done for some seconds."""
 
     BEGUN = "begun"
     RECEIVING = "receiving"
@@ -54,6 +55,7 @@ class Step(StrEnum):
     CHECKED = "checked"
     PUBLISHED = "published"
     SAVED = "saved"
+    WAITING = "waiting"
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,9 @@ def _archive(
     tally = _Tally()
     with closing(_drain(run, recordings.due(began), now)) as done:
         for results in done:
+            if not results:
+                run.tell(Step.WAITING)
+                continue
             recordings.save({result.call_id: result.values for result in results})
             for result in results:
                 tally.add(result)
@@ -233,7 +238,7 @@ class _Tally:
 def _drain(
     run: _Run, due: Iterator[WantedRecording], now: Callable[[], datetime]
 ) -> Generator[list[_Result], None, None]:
-    """Yield what becomes of the recordings, as they are done; a few are under way at any time."""
+    """Yield what becomes of the recordings, as they are done, and nothing now and then; a few are under way."""
     side_by_side = run.stores.settings.concurrency
     with ThreadPoolExecutor(side_by_side, thread_name_prefix="recording") as pool:
         under_way: set[Future[_Result]] = set()
@@ -243,7 +248,7 @@ def _drain(
                 under_way |= {pool.submit(_archive_one, run, recording, now) for recording in wanted}
                 if not under_way:
                     return
-                done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+                done, under_way = wait(under_way, _LONGEST_SILENCE_SECONDS, FIRST_COMPLETED)
                 yield [future.result() for future in done]
         except BaseException:
             run.stop.set()
