@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -17,6 +19,7 @@ from pipelines.steps import Event, OnEvent
 from pipelines.windows import local_date
 
 _UNKNOWN_PAGE_ROWS = 100
+_ALLOCATIONS_PER_COLLECTION = 100_000
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,7 @@ def run_plans(
     """
     run = new_run(pipeline, on_event=on_event, run_id=run_id, clock=clock)
     requests_before = requests_sent(pipeline)
-    with ThreadPoolExecutor(pipeline.settings.concurrency, thread_name_prefix="day") as pool:
+    with rare_collections(), ThreadPoolExecutor(pipeline.settings.concurrency, thread_name_prefix="day") as pool:
         futures = [pool.submit(export_day, run, day) for day in plans]
         try:
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
@@ -182,6 +185,17 @@ def new_run(
 ) -> Run:
     """Return a run with an id of its own; by default its steps are told to nobody."""
     return Run(pipeline, run_id or f"run-{uuid.uuid4().hex[:12]}", on_event or _ignore, threading.Event(), clock)
+
+
+@contextmanager
+def rare_collections() -> Iterator[None]:
+    """Let Python look for cycles of garbage less often: pages are millions of small objects, and hold none."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(_ALLOCATIONS_PER_COLLECTION, *thresholds[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 def requests_sent(pipeline: Pipeline) -> int:
