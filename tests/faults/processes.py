@@ -158,6 +158,26 @@ def export_and_die(job: Job, at: Step) -> None:
     export(job, lambda event: os.kill(os.getpid(), signal.SIGKILL) if event.step is at else None)
 
 
+def event() -> Any:
+    """Return an event that processes share."""
+    return _PROCESSES.Event()
+
+
+def hold_calls(warehouse_url: str, taken: Any, release: Any) -> None:
+    """Keep all calls, or the file they are in, to this process until ``release`` is set; nothing is changed."""
+    with Warehouse(warehouse_url) as warehouse:
+        calls = warehouse.tables["calls"]
+        with suppress(_ReleasedError), warehouse.transaction() as connection:
+            connection.execute(sa.update(calls).values(contact_name="held"))
+            taken.set()
+            release.wait(60)
+            raise _ReleasedError
+
+
+class _ReleasedError(Exception):
+    """Rolls the holder's transaction back."""
+
+
 def take_over(job: Job, dead_run: str) -> tuple[RunSummary, dict[str, Any], dict[str, bytes]]:
     """Have the claims of a dead run expire, do the job, and return everything that is there then."""
     settings = load_settings(None, overrides=job.settings)

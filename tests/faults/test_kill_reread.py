@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from pipelines.stringeex.simulator import Portal
-from tests.exports import FIRST, range_ms
+from tests.faults.changes import change, whole_rows
 from tests.faults.kills import ATTEMPT, assert_survives_each_kill, undisturbed
 from tests.faults.matrix import THEN_COMPLETE, Cell
 from tests.faults.sites import Site
@@ -11,9 +11,8 @@ from tests.faults.sites import Site
 
 def change_some(portal: Portal) -> None:
     """Have one call changed, one gone, and one come late."""
-    whole = [row for row in portal.rows(*range_ms(FIRST, FIRST)) if isinstance(row.get("start_time"), int)]
-    changed, gone, model = whole[5:8]
-    portal.update_call(changed["id"], contactname="Trần Thị Mới", participants="user_1;84900000011;")
+    gone, model = whole_rows(portal)[6:8]
+    change(portal, 5)
     portal.remove_call(gone["id"])
     portal.add_call(dict(model, id="call-vn-1-LATE000000-1767600000000"))
 

@@ -15,6 +15,7 @@ from pipelines.export import Event, Outcome, Step
 from pipelines.stringeex.simulator import Portal
 from tests.exports import FIRST, assert_holds, range_ms
 from tests.faults import processes
+from tests.faults.changes import change, whole_rows
 from tests.faults.conftest import DAY_AFTER
 from tests.faults.matrix import FAILED_THEN_COMPLETE, Cell
 from tests.faults.processes import ExportError, Job
@@ -98,12 +99,6 @@ def test_the_lakes_disk_is_full(again: bool, portal: Portal, place: Site, cell: 
     cell("lake-full", place.database, FAILED_THEN_COMPLETE)
 
 
-def change(portal: Portal, number: int) -> None:
-    """Have something new for every file of the day."""
-    row = [row for row in portal.rows(*range_ms(FIRST, FIRST)) if isinstance(row["start_time"], int)][number]
-    portal.update_call(row["id"], contactname=f"Phạm Thị {number}", participants=f"user_{number};84900000012;")
-
-
 def test_the_lake_becomes_read_only_in_flight(portal: Portal, place: Site, cell: Cell) -> None:
     with small_disk(place.data / "lake", "4m") as disk:
         for number, at in enumerate(POINTS):
@@ -165,7 +160,7 @@ def test_the_databases_disk_is_full(portal: Portal, place: Site, tmp_path: Path,
 
 def add_many(portal: Portal) -> None:
     """Have so many more calls that the database needs more room for them than it has by chance."""
-    model = next(row for row in portal.rows(*range_ms(FIRST, FIRST)) if isinstance(row["start_time"], int))
+    model = whole_rows(portal)[0]
     for number in range(800):
         portal.add_call(model | {"id": f"call-vn-1-MORE{number:06d}-1767600000000", "unknown": os.urandom(200).hex()})
 
