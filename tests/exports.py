@@ -42,10 +42,11 @@ class Export:
         force: bool = False,
         on_event: Callable[[Event], None] | None = None,
         now: datetime | None = None,
+        clock: Callable[[], datetime] | None = None,
     ) -> RunSummary:
         with self.open() as pipeline:
             plans = plan_days(pipeline, first, last, now or utc_now(), force=force)
-            return run_plans(pipeline, plans, on_event=on_event, clock=lambda: now or utc_now())
+            return run_plans(pipeline, plans, on_event=on_event, clock=clock or (lambda: now or utc_now()))
 
     @contextmanager
     def open(self) -> Iterator[Pipeline]:

@@ -1,0 +1,251 @@
+"""A portal on its bad days: complete and correct, or failed and due again; never green with rows missing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+import stamina
+
+from pipelines.export import Event, Outcome, Step
+from pipelines.run import RunSummary
+from pipelines.stringeex.simulator import Fault, Portal, SimulatedPortal
+from pipelines.stringeex.simulator import faults as fault
+from pipelines.stringeex.simulator.wire import Request
+from tests.exports import FIRST, assert_holds, expected, range_ms
+from tests.faults import processes
+from tests.faults.changes import whole_rows
+from tests.faults.conftest import DAY_AFTER, LAST
+from tests.faults.matrix import FAILED_THEN_COMPLETE, SURVIVED, Cell
+from tests.faults.sites import Site
+
+BOTH_OVER = DAY_AFTER + (LAST - FIRST)
+_FIRST_DAY_ONLY = f"{range_ms(FIRST, FIRST)[0]}-"
+
+
+def first_day(request: Request) -> bool:
+    return _FIRST_DAY_ONLY in str(request.query)
+
+
+def later_page(request: Request) -> bool:
+    return bool(request.parameters("search_after[]")) and first_day(request)
+
+
+@dataclass(frozen=True)
+class BadDay:
+    """A fault, what the run may say of it, and settings that make it short."""
+
+    make: Callable[[], Fault]
+    outcome: str
+    says: str = ""
+    settings: dict[str, str] = field(default_factory=dict)
+    attempts: int = 3
+
+
+def _grow(portal: Portal, _: Request) -> None:
+    rows = whole_rows(portal)
+    portal.add_call(rows[-1] | {"id": "call-vn-1-GROWN00000-1767600000000"})
+    portal.add_call(rows[0] | {"id": "call-vn-1-GROWN00001-1767600000000"})
+
+
+def _shrink(portal: Portal, _: Request) -> None:
+    portal.remove_call(whole_rows(portal)[0]["id"])
+
+
+def _clock(portal: Portal, _: Request) -> None:
+    portal.clock.advance(-86_400 if portal.clock.now_ms() > BOTH_OVER.timestamp() * 1000 - 60_000 else 86_400)
+
+
+BAD_DAYS = {
+    "repeats": BadDay(lambda: fault.RepeatPage(when=later_page, count=1), SURVIVED),
+    "loops": BadDay(lambda: fault.LoopSearchAfter(when=first_day), FAILED_THEN_COMPLETE, "keeps serving the same page"),
+    "other-window": BadDay(lambda: fault.OtherWindow(when=first_day), FAILED_THEN_COMPLETE, "another window's"),
+    "grows": BadDay(lambda: fault.Hook(when=later_page, count=1, action=_grow), SURVIVED),
+    "shrinks": BadDay(lambda: fault.Hook(when=later_page, count=1, action=_shrink), SURVIVED),
+    "total-too-small": BadDay(lambda: fault.WrongTotal(offset=-3, when=first_day), FAILED_THEN_COMPLETE, "but served"),
+    "total-too-large": BadDay(lambda: fault.WrongTotal(offset=3, when=first_day), FAILED_THEN_COMPLETE, "but served"),
+    "total-text": BadDay(lambda: fault.WrongTotal(form="text"), SURVIVED),
+    "total-missing": BadDay(
+        lambda: fault.WrongTotal(form="missing", when=first_day), FAILED_THEN_COMPLETE, "no usable totalCount"
+    ),
+    "drops-rows": BadDay(lambda: fault.DropRows(when=first_day), FAILED_THEN_COMPLETE, "but served"),
+    "stalls": BadDay(
+        lambda: fault.Stall(when=first_day, seconds_per_byte=0.05),
+        FAILED_THEN_COMPLETE,
+        "did not end in time",
+        {"STRINGEEX_TIMEOUT_SECONDS": "0.2"},
+        attempts=1,
+    ),
+    "cookie-bomb": BadDay(lambda: fault.CookieBomb(cookies=50), SURVIVED),
+    "clock": BadDay(lambda: fault.Hook(when=later_page, action=_clock), SURVIVED),
+}
+
+
+def run(place: Site, **options: Any) -> RunSummary:
+    return place.export.run(FIRST, LAST, now=BOTH_OVER, **options)
+
+
+def assert_never_green_with_rows_missing(portal: Portal, place: Site, summary: RunSummary) -> None:
+    """What is called complete is; what is called failed has moved nothing."""
+    in_warehouse = [row["call_date"] for row in processes.tables_of(place.export.settings)["calls"]]
+    for result in summary.results:
+        day = result.window.call_date
+        if result.outcome is Outcome.COMPLETE:
+            assert_holds_day(portal, place, day)
+        else:
+            assert day not in in_warehouse
+            assert result.error is not None
+
+
+def assert_holds_day(portal: Portal, place: Site, day: date) -> None:
+    wanted, _, _ = expected(portal.rows(*range_ms(day, day)), day, day)
+    rows = [row for row in processes.tables_of(place.export.settings)["calls"] if row["call_date"] == day]
+    live = sorted((row["call_id"], row["row_hash"]) for row in rows if row["deleted_at"] is None)
+    assert live == sorted(zip(wanted["call_id"], wanted["row_hash"], strict=True))
+
+
+def assert_mended(portal: Portal, place: Site) -> None:
+    portal.faults.clear()
+    portal.clock.set(BOTH_OVER)
+    assert run(place, force=True).is_complete
+    assert_holds(place.export, portal.rows(*range_ms(FIRST, LAST)), FIRST, LAST)
+
+
+@pytest.mark.parametrize("name", BAD_DAYS)
+def test_a_bad_day(name: str, portal: Portal, place: Site, cell: Cell) -> None:
+    bad = BAD_DAYS[name]
+    place.more.update(bad.settings)
+    striking = bad.make()
+    portal.faults.append(striking)
+    with stamina.set_testing(True, attempts=bad.attempts, cap=True):
+        summary = run(place)
+    assert striking.fired
+    assert summary.is_complete == (bad.outcome == SURVIVED), [result.error for result in summary.results]
+    if not summary.is_complete:
+        [failed] = summary.with_outcome(Outcome.FAILED)
+        assert bad.says in str(failed.error)
+    portal.faults.clear()
+    portal.clock.set(BOTH_OVER)
+    if name not in ("grows", "shrinks"):  # there, what is true has changed since
+        assert_never_green_with_rows_missing(portal, place, summary)
+    place.more.pop("STRINGEEX_TIMEOUT_SECONDS", None)
+    assert_mended(portal, place)
+    cell(f"portal-{name}", place.database, bad.outcome)
+
+
+def test_it_dies_between_pages(portal: Portal, portal_server: SimulatedPortal, place: Site, cell: Cell) -> None:
+    died: list[Step] = []
+
+    def die(event: Event) -> None:
+        if event.step is Step.PAGE_READ and not died:
+            died.append(event.step)
+            portal_server.stop()
+
+    summary = run(place, on_event=die)
+    assert not summary.is_complete
+    portal_server.start()
+    assert_never_green_with_rows_missing(portal, place, summary)
+    assert_mended(portal, place)
+    cell("portal-dies", place.database, FAILED_THEN_COMPLETE)
+
+
+@contextmanager
+def another_host() -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """A server that notes the headers of every request it gets."""
+    seen: list[dict[str, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(dict(self.headers))
+            self.send_error(404)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Keep quiet."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield f"http://localhost:{server.server_address[1]}/v1/call/history", seen
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_it_redirects_to_another_host_which_sees_nothing(portal: Portal, place: Site, cell: Cell) -> None:
+    with another_host() as (location, seen):
+        portal.faults.append(fault.Redirect(location=location, when=first_day))
+        summary = run(place)
+    assert seen == []
+    [failed] = summary.with_outcome(Outcome.FAILED)
+    assert "redirected to host localhost" in str(failed.error)
+    assert_never_green_with_rows_missing(portal, place, summary)
+    assert_mended(portal, place)
+    cell("portal-redirects", place.database, FAILED_THEN_COMPLETE)
+
+
+HUGE: dict[str, tuple[Callable[[], Fault], str]] = {
+    "huge-page": (lambda: fault.HugePage(megabytes=200, when=first_day), "larger than 64 MiB"),
+    "gzip-bomb": (lambda: fault.GzipBomb(megabytes=600, when=first_day), "larger than 64 MiB"),
+}
+MEMORY_GROWTH_BYTES = 250 * 1024 * 1024
+"""What a run may take: two answers of at most 64 MiB being read at once, each copied once, and the export itself."""
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_huge_answers_take_bounded_memory(name: str, portal: Portal, place: Site, cell: Cell) -> None:
+    make, says = HUGE[name]
+    portal.faults.append(make())
+    job = processes.Job(place.overrides, place.folder, FIRST, LAST, "huge", BOTH_OVER)
+    summary, growth_bytes = processes.start(processes.export_and_weigh, job, temporary=place.temporary).result()
+    [failed] = summary.with_outcome(Outcome.FAILED)
+    assert says in str(failed.error)
+    assert growth_bytes < MEMORY_GROWTH_BYTES
+    portal.faults.clear()
+    assert_never_green_with_rows_missing(portal, place, summary)
+    assert_mended(portal, place)
+    cell(f"portal-{name}", place.database, FAILED_THEN_COMPLETE)
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_the_machines_clock_jumps(direction: str, portal: Portal, place: Site, cell: Cell) -> None:
+    """By a day, while a window is read; the source changes, and the clock is right again the next time."""
+    sign = 1 if direction == "forward" else -1
+    now = [BOTH_OVER]
+
+    def jump(event: Event) -> None:
+        if event.step is Step.PAGE_READ:
+            now[0] = BOTH_OVER + timedelta(days=sign)
+
+    assert place.export.run(FIRST, LAST, now=BOTH_OVER, on_event=jump, clock=lambda: now[0]).is_complete
+    assert run(place).results == [] or sign < 0
+    for number, later in enumerate((timedelta(minutes=1), timedelta(minutes=2))):
+        changed = whole_rows(portal)[number]["id"]
+        portal.update_call(changed, contactname=f"Võ Văn {number}")
+        summary = place.export.run(FIRST, LAST, now=BOTH_OVER + later, force=True)
+        assert summary.is_complete
+        assert summary.totals["calls_updated"] == 1
+        with place.export.open() as pipeline:
+            ledger = pipeline.ledger.rows()
+        assert all(row.claimed_by is None for row in ledger)
+        assert not any(row.settled for row in ledger)
+    assert_holds(place.export, portal.rows(*range_ms(FIRST, LAST)), FIRST, LAST)
+
+    tables = processes.tables_of(place.export.settings)
+    versions = tables["call_versions"]
+    assert len(versions) == 2
+    assert all(row["superseded_at"] > row["updated_at"] for row in versions)
+    files = processes.files_below(place.data / "lake")
+    assert run(place, force=True).totals["files_written"] == 0
+    assert processes.files_below(place.data / "lake") == files
+    due_again = place.export.run(FIRST, LAST, now=BOTH_OVER + timedelta(days=2))
+    assert {str(result.due) for result in due_again.results} == {"reread"}
+    assert len(due_again.results) == 2
+    cell(f"clock-{direction}", place.database, SURVIVED)
