@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import pyarrow as pa
+import sqlalchemy as sa
 
 from pipelines.context import Stores
 from pipelines.planner import next_reread
@@ -19,8 +20,8 @@ from pipelines.steps import Step
 from pipelines.windows import Window, day_bounds
 from sinks.bookkeeping import all_new, as_in_warehouse
 from sinks.late_changes import add_late_changes
-from sinks.ledger import Certificate, ClaimedDay
-from sinks.merge import Changes, StagedWindow
+from sinks.ledger import Certificate, ClaimedDay, LedgerRow
+from sinks.merge import Changes, StagedWindow, forget_window
 from sinks.parquet import LakeWriter
 from sinks.recordings import Recordings
 from sinks.source_fields import replace_source_fields
@@ -39,6 +40,10 @@ class Publication:
     when the claim is held to the end and nothing has been published: nobody's late state gets past it.
     ``previous_read_at`` is when the window was read before (null: never). ``whole_day`` says that the window is all of
     its local day, ``releases_claim`` that the claim ends with it.
+
+    A replay sets the rest: ``forgets`` has the warehouse lose what it holds of the window first. With ``is_newest``
+    false, a later state follows: lake and certificate are left to that one. ``started_at`` is when the API was asked;
+    ``certified`` is the ledger's row where it has certified this very state: what it says of times stays.
     """
 
     stores: Stores
@@ -51,14 +56,18 @@ class Publication:
     whole_day: bool
     releases_claim: bool
     tell: Callable[[Step], None]
+    forgets: bool = False
+    is_newest: bool = True
+    started_at: datetime | None = None
+    certified: LedgerRow | None = None
 
 
 @dataclass(frozen=True)
 class Published:
-    """What publishing a window did, and the proof of what there is now."""
+    """What publishing a window did, and the proof of what there is now (null for a state that another one follows)."""
 
     changes: Changes
-    certificate: Certificate
+    certificate: Certificate | None
     files_written: int
 
 
@@ -90,6 +99,8 @@ def publish(publication: Publication, spool: Spool, clock: Callable[[], datetime
         connection = stack.enter_context(stores.warehouse.transaction())
         stores.ledger.check_claim(connection, p.claim)
         changed_at = p.changed_at()
+        if p.forgets:
+            forget_window(stores.warehouse, connection, window.start, window.end)
         staged = stack.enter_context(StagedWindow(stores.warehouse, connection))
         for table in (CALLS, CALL_PARTICIPANTS, REJECTED_ROWS):
             for batch in spool.batches(table):
@@ -100,7 +111,11 @@ def publish(publication: Publication, spool: Spool, clock: Callable[[], datetime
         replace_source_fields(
             stores.warehouse, connection, window.start, window.call_date, spool.field_types, changed_at
         )
+        stores.ledger.make_due(connection, changes.moved, changed_at)
+        _count_late_changes(p, connection, changes)
         p.tell(Step.MERGED)
+        if not p.is_newest:
+            return Published(changes, None, 0)
 
         files_written = int(_swap_in(p, spool, CALLS, _with_times(p, spool, staged, changes, changed_at)))
         p.tell(Step.LAKE_CALLS_PUBLISHED)
@@ -109,19 +124,8 @@ def publish(publication: Publication, spool: Spool, clock: Callable[[], datetime
 
         certificate = _certificate(p, spool, staged)
         next_reread_at, settled = next_reread(window.end, p.read_at, stores.settings.reread)
-        previous_read_at = p.previous_read_at if p.previous_read_at and p.previous_read_at >= window.end else None
-        if previous_read_at is not None:
-            add_late_changes(
-                stores.warehouse,
-                connection,
-                window.start,
-                window.end,
-                window.call_date,
-                changes,
-                found_at=p.read_at,
-                previous_read_at=previous_read_at,
-            )
-        stores.ledger.make_due(connection, changes.moved, changed_at)
+        if p.certified is not None:
+            next_reread_at, settled = p.certified.next_reread_at, p.certified.settled
         stores.ledger.complete(
             connection,
             window.start,
@@ -129,14 +133,31 @@ def publish(publication: Publication, spool: Spool, clock: Callable[[], datetime
             completed_at=clock(),
             next_reread_at=next_reread_at,
             settled=settled,
-            late_changes=changes.calls_changed if previous_read_at else 0,
             ends_day=window.end == day_bounds(window.call_date, stores.timezone)[1],
+            started_at=p.certified.started_at if p.certified else p.started_at,
         )
         if p.releases_claim:
             stores.ledger.release(connection, p.claim)
         p.tell(Step.CERTIFIED)
     p.tell(Step.COMMITTED)
     return Published(changes, certificate, files_written)
+
+
+def _count_late_changes(p: Publication, connection: sa.Connection, changes: Changes) -> None:
+    """Count what a re-read of the closed window found changed: for its age, and in the ledger."""
+    if p.previous_read_at is None or p.previous_read_at < p.window.end or not changes.calls_changed:
+        return
+    p.stores.ledger.add_late_changes(connection, p.window.start, changes.calls_changed)
+    add_late_changes(
+        p.stores.warehouse,
+        connection,
+        p.window.start,
+        p.window.end,
+        p.window.call_date,
+        changes,
+        found_at=p.read_at,
+        previous_read_at=p.previous_read_at,
+    )
 
 
 def _with_times(

@@ -96,7 +96,7 @@ def verify_day(stores: Stores, call_date: date, now: datetime, *, offline: bool 
     return DayCheck(call_date, checks)
 
 
-def compare_window(stores: Stores, window: Window, row: LedgerRow, comparison: Comparison) -> list[Difference]:
+def compare_window(stores: Stores, window: Window, row: LedgerRow | None, comparison: Comparison) -> list[Difference]:
     """Add raw copy, lake and warehouse to ``comparison``, and return what is wrong with them."""
     found: list[Difference] = []
     copies: list[tuple[Place, Callable[[], None]]] = [
@@ -110,8 +110,8 @@ def compare_window(stores: Stores, window: Window, row: LedgerRow, comparison: C
         except DataError as error:
             found.append(Difference(place, CALLS.name, Kind.UNREADABLE, 1, message=str(error)))
     certified = {
-        Place.LAKE: (row.lake_rows, row.content_hash),
-        Place.WAREHOUSE: (row.warehouse_rows, row.warehouse_content_hash),
+        Place.LAKE: (row.lake_rows, row.content_hash) if row else (None, None),
+        Place.WAREHOUSE: (row.warehouse_rows, row.warehouse_content_hash) if row else (None, None),
     }
     return found + comparison.differences(certified)
 

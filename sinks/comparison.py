@@ -8,43 +8,31 @@ batch; what has to be joined lies in local files, and joining them is DuckDB's w
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from sinks.bookkeeping import TIMES
-from sinks.certificate import content_hash
+from sinks.copies import CALL_COLUMNS, REJECT_COLUMNS, WindowCopy, fetched
 from sinks.parquet import Lake, rows_between
 from sinks.scratch import scratch_folder
 from sinks.sorting import sorting_connection
 from sinks.spool import BATCH_ROWS, Spool
 from sinks.warehouse import Warehouse
 from transforms.errors import DataError
-from transforms.hashing import row_hashes, text_digests
-from transforms.participants import ENTRY_COLUMNS
-from transforms.schema import CALL_PARTICIPANTS, CALLS, PARTITION_COLUMN, REJECTED_ROWS, Table
+from transforms.schema import CALL_PARTICIPANTS, CALLS, PARTITION_COLUMN, REJECTED_ROWS, Column, Pii, Table
 
 IDS_NAMED = 10
 """How many call ids of a difference are named."""
 
-_CALL_COLUMNS = (*CALLS.source_columns, "row_hash", *TIMES)
-_REJECT_COLUMNS = ("reject_id", "call_id", "payload")
-_STORED_COLUMNS = {
-    CALLS.name: _CALL_COLUMNS,
-    CALL_PARTICIPANTS.name: CALL_PARTICIPANTS.column_names,
-    REJECTED_ROWS.name: _REJECT_COLUMNS,
-}
-_HASHES = pa.schema(
-    [(name, pa.string()) for name in ("call_id", "stored", "recomputed", "source", "participants", "bookkeeping")]
-)
+_EXAMPLES = 3
 
 
 class Place(StrEnum):
@@ -90,59 +78,24 @@ class Difference:
     message: str | None = None
 
 
-@dataclass
-class _Copy:
-    """The rows of one place in local files, one per table."""
+@dataclass(frozen=True)
+class ColumnDifference:
+    """A column in which rows would change: how many, and some of the values where they tell nothing of a person."""
 
-    folder: Path
-    name: str
-    calls: int = 0
-    content_hash: str = ""
-    rejected: int = 0
-    _writers: dict[str, pq.ParquetWriter] = field(default_factory=dict)
+    column: str
+    rows: int
+    examples: tuple[dict[str, str | None], ...]
 
-    def __post_init__(self) -> None:
-        for table in (CALLS, CALL_PARTICIPANTS, REJECTED_ROWS):
-            self._writers[table.name] = pq.ParquetWriter(self.path(table.name), _schema(table), compression="lz4")
 
-    def path(self, what: str) -> str:
-        return str(self.folder / f"{self.name}-{what}.parquet")
+@dataclass(frozen=True)
+class TableDifference:
+    """What the warehouse's table would become by the raw copy: rows it would gain, lose and change, and where."""
 
-    def add(self, table: Table, batch: pa.Table) -> None:
-        """Append rows; a column that this place does not have is null."""
-        schema = _schema(table)
-        for column in schema:
-            if column.name not in batch.column_names:
-                batch = batch.append_column(column, pa.nulls(batch.num_rows, column.type))
-        self._writers[table.name].write_table(batch.select(schema.names).cast(schema))
-        self.rejected += batch.num_rows if table is REJECTED_ROWS else 0
-
-    def close(self) -> None:
-        for writer in self._writers.values():
-            writer.close()
-
-    def seal(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Compute the hashes of all calls; ``calls`` and ``content_hash`` are final then."""
-        self.close()
-        calls, participants = self.path(CALLS.name), self.path(CALL_PARTICIPANTS.name)
-        reader = connection.sql(
-            f"SELECT c.*, coalesce(p.entries, []) AS entries FROM read_parquet('{calls}') AS c LEFT JOIN "  # noqa: S608
-            f"(SELECT call_id, list(p ORDER BY position) AS entries FROM read_parquet('{participants}') AS p "
-            "GROUP BY call_id) AS p USING (call_id)"
-        ).to_arrow_reader(BATCH_ROWS)
-
-        def rows() -> Iterator[str]:
-            with pq.ParquetWriter(self.path("hashes"), _HASHES, compression="lz4") as writer:
-                for batch in reader:
-                    hashes = _hashes(pa.Table.from_batches([batch]))
-                    writer.write_table(hashes)
-                    self.calls += hashes.num_rows
-                    row_hash: list[Any] = hashes["recomputed"].to_pylist()
-                    yield from row_hash
-
-        self.content_hash = content_hash(rows())
-        for what in ("hashes", *_STORED_COLUMNS):
-            connection.execute(f"CREATE TEMP VIEW {self.name}_{what} AS FROM read_parquet('{self.path(what)}')")
+    table: str
+    added: int
+    removed: int
+    changed: int
+    columns: tuple[ColumnDifference, ...]
 
 
 class Comparison:
@@ -155,7 +108,7 @@ class Comparison:
         self._call_date, self._start, self._end = call_date, start, end
         self._folder = tempfile.TemporaryDirectory(dir=scratch_folder())
         self._connection = sorting_connection()
-        self._copies: dict[str, _Copy] = {}
+        self._copies: dict[str, WindowCopy] = {}
 
     def __enter__(self) -> Comparison:
         return self
@@ -208,19 +161,19 @@ class Comparison:
             participants.c.started_at < self._end,
             ~sa.exists().where(calls.c.call_id == participants.c.call_id),
         )
-        quarantine = sa.select(*(rejects.c[name] for name in _REJECT_COLUMNS)).where(
+        quarantine = sa.select(*(rejects.c[name] for name in REJECT_COLUMNS)).where(
             rejects.c.window_start >= self._start, rejects.c.window_start < self._end
         )
-        rows = sa.select(*(calls.c[name] for name in _CALL_COLUMNS)).where(*in_window)
+        rows = sa.select(*(calls.c[name] for name in CALL_COLUMNS)).where(*in_window)
         is_deleted = calls.c.deleted_at.is_not(None)
         with warehouse.reading() as connection:
             for copy, condition in ((current, ~is_deleted), (deleted, is_deleted)):
                 for table, query in ((CALLS, rows), (CALL_PARTICIPANTS, entries)):
-                    for batch in _fetched(connection, table, query.where(condition)):
+                    for batch in fetched(connection, table, query.where(condition)):
                         copy.add(table, batch)
-            for batch in _fetched(connection, CALL_PARTICIPANTS, orphans):
+            for batch in fetched(connection, CALL_PARTICIPANTS, orphans):
                 current.add(CALL_PARTICIPANTS, batch)
-            for batch in _fetched(connection, REJECTED_ROWS, quarantine):
+            for batch in fetched(connection, REJECTED_ROWS, quarantine):
                 current.add(REJECTED_ROWS, batch)
         for copy in (current, deleted):
             copy.seal(self._connection)
@@ -262,6 +215,40 @@ class Comparison:
             )
         return found
 
+    def table_differences(self) -> list[TableDifference]:
+        """Return how calls and participants in the warehouse differ from what the raw copy makes."""
+        found = []
+        for table, names in ((CALLS, CALLS.source_columns), (CALL_PARTICIPANTS, CALL_PARTICIPANTS.column_names)):
+            now, then = f"{Place.WAREHOUSE}_{table.name}", f"{Place.RAW}_{table.name}"
+            key = ", ".join(table.key)
+            both = f"{now} AS n JOIN {then} AS t USING ({key})"
+            changes = {name: f'n."{name}" IS DISTINCT FROM t."{name}"' for name in names if name not in table.key}
+            [(added,)] = self._fetch(f"SELECT count(*) FROM {then} ANTI JOIN {now} USING ({key})")  # noqa: S608
+            [(removed,)] = self._fetch(f"SELECT count(*) FROM {now} ANTI JOIN {then} USING ({key})")  # noqa: S608
+            counts = ", ".join(
+                f"count(*) FILTER (WHERE {change})" for change in (" OR ".join(changes.values()), *changes.values())
+            )
+            [(changed, *of_columns)] = self._fetch(f"SELECT {counts} FROM {both}")  # noqa: S608
+            columns = tuple(
+                ColumnDifference(name, count, self._examples(table[name], both, changes[name]))
+                for name, count in zip(changes, of_columns, strict=True)
+                if count
+            )
+            if added or removed or changed:
+                found.append(TableDifference(table.name, added, removed, changed, columns))
+        return found
+
+    def _examples(self, column: Column, both: str, changed: str) -> tuple[dict[str, str | None], ...]:
+        if column.pii is not Pii.NONE:
+            return ()
+        values = f'n."{column.name}"::VARCHAR, t."{column.name}"::VARCHAR'
+        query = f"SELECT call_id, {values} FROM {both} WHERE {changed} ORDER BY call_id LIMIT {_EXAMPLES}"  # noqa: S608
+        rows = self._fetch(query)
+        return tuple({"call_id": row[0], "now": row[1], "then": row[2]} for row in rows)
+
+    def _fetch(self, query: str) -> list[tuple[Any, ...]]:
+        return self._connection.execute(query).fetchall()
+
     def missing_ids(self, ids: Iterable[str], place: Place) -> tuple[list[str], list[str]]:
         """Return which of ``ids`` the place's copy lacks, and which of its calls are not among ``ids``; sorted."""
         path = Path(self._folder.name) / "ids.parquet"
@@ -274,12 +261,12 @@ class Comparison:
 
         def only_in(one: str, other: str) -> list[str]:
             query = f"SELECT DISTINCT call_id FROM {one} ANTI JOIN {other} USING (call_id) ORDER BY call_id"  # noqa: S608
-            return [row[0] for row in self._connection.execute(query).fetchall()]
+            return [row[0] for row in self._fetch(query)]
 
         return only_in(given, held), only_in(held, given)
 
-    def _new(self, name: str) -> _Copy:
-        copy = self._copies[name] = _Copy(Path(self._folder.name), name)
+    def _new(self, name: str) -> WindowCopy:
+        copy = self._copies[name] = WindowCopy(Path(self._folder.name), name)
         return copy
 
     def _self_contradictions(self, place: Place) -> list[Difference]:
@@ -345,58 +332,8 @@ class Comparison:
         message: str | None = None,
     ) -> list[Difference]:
         query = f"SELECT count(*), min({call_id}, {IDS_NAMED}) FROM {source}"  # noqa: S608
-        [(count, call_ids)] = self._connection.execute(query).fetchall()
+        [(count, call_ids)] = self._fetch(query)
         return [Difference(place, table.name, kind, count, tuple(call_ids), message)] if count else []
-
-
-def _schema(table: Table) -> pa.Schema:
-    return pa.schema([pa.field(name, table.arrow_schema.field(name).type) for name in _STORED_COLUMNS[table.name]])
-
-
-def _hashes(rows: pa.Table) -> pa.Table:
-    """Return ``_HASHES`` of calls, each with its participants in the list column ``entries``."""
-    calls = rows.select(list(_CALL_COLUMNS)).cast(_schema(CALLS))
-    columns: dict[str, Any] = {name: calls[name].combine_chunks() for name in _CALL_COLUMNS}
-    entries: Any = rows["entries"].combine_chunks()
-    offsets = pa.array([0, *_running_sum(entries.value_lengths().to_pylist())], pa.int32())
-    flat = pa.Table.from_struct_array(entries.flatten()).select(list(CALL_PARTICIPANTS.column_names))
-    flat = flat.cast(
-        pa.schema([CALL_PARTICIPANTS.arrow_schema.field(n).with_nullable(True) for n in flat.column_names])
-    )
-    of_entries: dict[str, Any] = {name: flat[name].combine_chunks() for name in flat.column_names}
-    source = [columns[name] for name in CALLS.source_columns]
-    return pa.table(
-        [
-            columns["call_id"],
-            columns["row_hash"],
-            row_hashes(source, [of_entries[name] for name in ENTRY_COLUMNS], offsets),
-            text_digests(source),
-            row_hashes([columns["call_id"]], list(of_entries.values()), offsets),
-            text_digests([columns[name] for name in TIMES]),
-        ],
-        schema=_HASHES,
-    )
-
-
-def _running_sum(lengths: Sequence[int]) -> Iterator[int]:
-    total = 0
-    for length in lengths:
-        total += length
-        yield total
-
-
-def _fetched(connection: sa.Connection, table: Table, query: sa.Select[Any]) -> Iterator[pa.Table]:
-    """Yield the rows of ``query`` in batches, in the declared types."""
-    schema = _schema(table)
-    try:
-        with connection.execute(query, execution_options={"yield_per": BATCH_ROWS}) as result:
-            for rows in result.partitions():
-                columns = zip(*rows, strict=True)
-                yield pa.table([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(
-            f"table {table.name} of the warehouse holds a value that is not of its column's type"
-        ) from error
 
 
 def _chunks(ids: Iterable[str]) -> Iterator[list[str]]:

@@ -24,9 +24,7 @@ def add_late_changes(
     found_at: datetime,
     previous_read_at: datetime,
 ) -> None:
-    """Note what a re-read changed, in the caller's transaction; one that found nothing changed leaves no row."""
-    if not changes.calls_changed:
-        return
+    """Note what a re-read changed, in the caller's transaction."""
     connection.execute(
         sa.insert(warehouse.tables[LATE_CHANGES.name]).values(
             window_start=window_start,

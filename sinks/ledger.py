@@ -198,10 +198,13 @@ class Ledger:
         completed_at: datetime,
         next_reread_at: datetime | None,
         settled: bool,
-        late_changes: int,
         ends_day: bool,
+        started_at: datetime | None = None,
     ) -> None:
-        """Write the certificate, in the transaction that publishes the window's rows."""
+        """Write the certificate, in the transaction that publishes the window's rows.
+
+        ``started_at`` says when the API was asked, where that was not in this attempt.
+        """
         t = self._table
         connection.execute(
             sa.update(t)
@@ -215,13 +218,20 @@ class Ledger:
                 warehouse_rows=certificate.warehouse_rows,
                 content_hash=certificate.content_hash,
                 warehouse_content_hash=certificate.warehouse_content_hash,
-                late_changes=t.c.late_changes + late_changes,
                 completed_at=completed_at,
                 next_reread_at=next_reread_at,
                 settled=settled,
                 ends_day=ends_day,
+                started_at=t.c.started_at if started_at is None else started_at,
                 error=None,
             )
+        )
+
+    def add_late_changes(self, connection: sa.Connection, window_start: datetime, calls: int) -> None:
+        """Add to the calls that later reads found changed, in the transaction that publishes them."""
+        t = self._table
+        connection.execute(
+            sa.update(t).where(t.c.window_start == window_start).values(late_changes=t.c.late_changes + calls)
         )
 
     def fail(self, window_start: datetime, error: str, *, run_id: str) -> None:

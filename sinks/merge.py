@@ -20,7 +20,16 @@ from sinks.bookkeeping import TIMES
 from sinks.certificate import content_hash
 from sinks.warehouse import Warehouse
 from transforms.errors import DataError
-from transforms.schema import CALL_PARTICIPANTS, CALL_VERSIONS, CALLS, REJECTED_ROWS, Column, Table
+from transforms.schema import (
+    CALL_PARTICIPANTS,
+    CALL_VERSIONS,
+    CALLS,
+    EXPORT_WINDOWS,
+    LATE_CHANGES,
+    REJECTED_ROWS,
+    Column,
+    Table,
+)
 from transforms.types import INSTANT, TEXT
 
 _HASHES_PER_FETCH = 10_000
@@ -97,6 +106,38 @@ def window_counts(
     with connection.execute(query, execution_options={"yield_per": _HASHES_PER_FETCH}) as result:
         digest = content_hash(hashes(result.scalars()))
     return WindowCounts(count, digest)
+
+
+def moved_calls(warehouse: Warehouse) -> list[tuple[datetime, ...]]:
+    """Return, of every call whose start was once another one, all starts that it has had."""
+    calls, versions = warehouse.tables[CALLS.name], warehouse.tables[CALL_VERSIONS.name]
+    query = (
+        sa.select(versions.c.call_id, versions.c.started_at, calls.c.started_at)
+        .join(calls, calls.c.call_id == versions.c.call_id)
+        .where(versions.c.started_at != calls.c.started_at)
+    )
+    starts: dict[str, set[datetime]] = {}
+    with warehouse.reading() as connection:
+        for call_id, *instants in connection.execute(query).tuples():
+            starts.setdefault(call_id, set()).update(instants)
+    return [tuple(sorted(of_call)) for of_call in starts.values()]
+
+
+def forget_window(
+    warehouse: Warehouse, connection: sa.Connection, window_start: datetime, window_end: datetime
+) -> None:
+    """Remove the calls of ``[window_start, window_end)``, what they were before, and what was counted of them."""
+    tables = warehouse.tables
+    calls, participants = tables[CALLS.name], tables[CALL_PARTICIPANTS.name]
+    in_window = (calls.c.started_at >= window_start, calls.c.started_at < window_end)
+    of_window = participants.c.call_id.in_(sa.select(calls.c.call_id).where(*in_window))
+    connection.execute(sa.delete(participants).where(of_window))
+    for table in (participants, calls, tables[CALL_VERSIONS.name]):
+        inside = (table.c.started_at >= window_start, table.c.started_at < window_end)
+        connection.execute(sa.delete(table).where(*inside))
+    late_changes, ledger = tables[LATE_CHANGES.name], tables[EXPORT_WINDOWS.name]
+    connection.execute(sa.delete(late_changes).where(late_changes.c.window_start == window_start))
+    connection.execute(sa.update(ledger).where(ledger.c.window_start == window_start).values(late_changes=0))
 
 
 class StagedWindow:

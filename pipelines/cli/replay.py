@@ -1,0 +1,120 @@
+"""``callhistory replay``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from pipelines.cli.command import DONE, INCOMPLETE, UsageError, command
+from pipelines.cli.dates import date_range
+from pipelines.cli.output import Output, Report, counted, table
+
+if TYPE_CHECKING:
+    from pipelines.replay import WindowReplay
+    from pipelines.windows import Window
+
+_LINES_SHOWN = 40
+_WORDS = {"nothing": "right as it is", "in_place": "in place", "anew": "anew", "failed": "FAILED"}
+
+
+@command
+def replay(
+    output: Output,
+    first: Annotated[str, typer.Option("--from", metavar="DATE", help="First local day, such as 2026-01-31.")],
+    last: Annotated[str, typer.Option("--to", metavar="DATE", help="Last local day, included.")],
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Only show what would differ: rows, columns, examples; write nothing.")
+    ] = False,
+) -> Report:
+    """Rebuild lake and warehouse from the raw copy, without the API and without credentials.
+
+    What is as the raw copy makes it is not touched. Into an empty warehouse the same values, times and versions come
+    out as when they were exported, and the same Parquet files byte for byte.
+    """
+    return run_replay(output, first, last, diff=diff)
+
+
+def run_replay(
+    output: Output,
+    first: str,
+    last: str,
+    *,
+    diff: bool = False,
+    only: Callable[[Any], Callable[[Window], bool]] | None = None,
+    more: Callable[[Any], Mapping[str, Any]] = lambda _: {},
+) -> Report:
+    """Replay a range of days. ``only`` (from the stores) picks windows; ``more`` (likewise) adds to the result."""
+    from pipelines.settings import load_settings
+
+    settings = load_settings(require_api=False)
+    first_date, last_date = date_range(first, last, datetime.now(settings.timezone).date())
+    if first_date is None or last_date is None:
+        raise UsageError("name the days: --from DATE --to DATE")
+    from pipelines.context import open_stores
+    from pipelines.replay import Action, plan_replay
+    from pipelines.replay import replay as replay_windows
+
+    def tell(window: WindowReplay) -> None:
+        output.log(f"{window.window.label} {_WORDS[window.action]}")
+
+    with open_stores(settings) as stores:
+        picked = only(stores) if only else None
+        plans = plan_replay(stores, first_date, last_date, only=picked, with_values=diff)
+        if not diff:
+            replay_windows(stores, plans, on_done=tell)
+        added = more(stores)
+    is_done = not any(plan.action is Action.FAILED for plan in plans)
+    data = {
+        "complete": is_done,
+        "diff": diff,
+        "windows": {action.value: sum(plan.action is action for plan in plans) for action in Action},
+        **{name: sum(plan.to_dict()[name] for plan in plans) for name in ("calls_changed", "files_written")},
+        **added,
+        "changes": [plan.to_dict() for plan in plans if plan.action is not Action.NOTHING],
+    }
+    return Report(data, lambda console: _show(console, plans, data), DONE if is_done else INCOMPLETE)
+
+
+def _show(console: Console, plans: Sequence[WindowReplay], data: Mapping[str, Any]) -> None:
+    due = [plan for plan in plans if plan.action.value != "nothing"]
+    rows = (
+        (plan.window.label, len(plan.states), _WORDS[plan.action], plan.to_dict()["calls_changed"])
+        for plan in due[:_LINES_SHOWN]
+    )
+    if due and not data["diff"]:
+        console.print(table(("window (UTC)", "states", "rebuilt", "calls changed"), rows))
+    for line in list(_diff_lines(due))[:_LINES_SHOWN]:
+        console.print(line, markup=False, soft_wrap=True)
+    for plan in due:
+        if plan.error:
+            console.print(f"failed: {plan.error}", markup=False, soft_wrap=True)
+    windows = data["windows"]
+    console.print(
+        f"{counted(len(plans), 'window')}: {windows['nothing']:,} right as they are, "
+        f"{windows['in_place']:,} {'to be ' if data['diff'] else ''}brought up to date, "
+        f"{windows['anew']:,} {'to be ' if data['diff'] else ''}made anew, {windows['failed']:,} failed. "
+        + ("Nothing was written." if data["diff"] else f"{counted(data['files_written'], 'file')} written."),
+        soft_wrap=True,
+    )
+    if "rejected_rows" in data:
+        console.print(f"{counted(data['rejected_rows'], 'row')} left in quarantine.")
+
+
+def _diff_lines(plans: Iterable[WindowReplay]) -> Iterable[str]:
+    for plan in plans:
+        for difference in plan.tables:
+            yield (
+                f"{plan.window.label} {difference.table}: {difference.added:,} more, {difference.removed:,} fewer, "
+                f"{difference.changed:,} changed"
+            )
+            for column in difference.columns:
+                yield f"    {column.column}: {counted(column.rows, 'row')}"
+                for example in column.examples:
+                    yield f"        {example['call_id']}: {example['now']} -> {example['then']}"
+        if not plan.tables:
+            for found in plan.differences:
+                yield f"{plan.window.label} {found.place} {found.table}: {found.count:,} {found.kind}"
