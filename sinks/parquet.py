@@ -17,7 +17,7 @@ from sinks.scratch import explained
 from sinks.storage import Storage
 from transforms.schema import CALLS, Table
 
-ROW_GROUP_ROWS = 16_384
+ROW_GROUP_ROWS = 8_192
 """Row groups have this size however the rows arrived: equal rows give equal bytes."""
 
 

@@ -26,7 +26,7 @@ from transforms.field_types import FieldTypes, count_field_types
 from transforms.json_text import JsonValue
 from transforms.schema import CALL_PARTICIPANTS, CALLS, REJECTED_ROWS, Table
 
-BATCH_ROWS = 4_000
+BATCH_ROWS = 2_000
 """Rows normalised, staged and written at a time: the unit that memory depends on."""
 
 _ORDER = {

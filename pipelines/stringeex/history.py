@@ -4,7 +4,7 @@ The API's own count is the proof. A read ends when that many different rows were
 short page alone means nothing. Pages come in ascending time order; a portal that refuses ``sort_order=asc`` gives
 them in descending order within each part of the window.
 
-Memory: one page, and 8-byte hashes of the ids of one part of at most `MAX_PART_ROWS` rows (about 8 MB); a fuller
+Memory: one page, and 8-byte hashes of the ids of one part of at most `MAX_PART_ROWS` rows (about 3 MB); a fuller
 window is read in parts. Source of the protocol: the provider's documentation of ``/v1/call/history``.
 """
 
@@ -20,7 +20,7 @@ from pipelines.stringeex.served import Answer, JsonValue, fingerprint_of, id_of,
 from pipelines.stringeex.traits import DEFAULT_LIMIT, SAFE_LIMIT, ServerTraits
 from transforms.errors import ApiError, DataError, RetryableError, ServerError, UnsettledWindowError
 
-MAX_PART_ROWS = 100_000
+MAX_PART_ROWS = 30_000
 SORT_ORDER_REFUSED = 12
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STALLS_ALLOWED = 2

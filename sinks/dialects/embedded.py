@@ -63,7 +63,7 @@ class DuckDB(Backend):
     def engine_options(self) -> dict[str, Any]:
         # The URL's own options win, such as ?memory_limit=1GB.
         config = {
-            "memory_limit": "256MB",
+            "memory_limit": "128MB",
             # A second thread would add memory, and no speed at the size of a window.
             "threads": 1,
             "preserve_insertion_order": False,
