@@ -19,6 +19,7 @@ from pipelines.cli.greetings import greetings
 from pipelines.cli.live import live
 from pipelines.cli.output import Output, write_json
 from pipelines.cli.recordings import recordings
+from pipelines.cli.rejects import rejects
 from pipelines.cli.replay import replay
 from pipelines.cli.status import status
 from pipelines.cli.verify import verify
@@ -40,6 +41,7 @@ app.command("verify")(verify)
 app.command("replay")(replay)
 app.command("check")(check)
 app.command("live")(live)
+app.add_typer(rejects)
 app.add_typer(recordings)
 app.add_typer(calls)
 app.add_typer(greetings)

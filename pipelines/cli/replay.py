@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from pipelines.cli.command import DONE, INCOMPLETE, UsageError, command
-from pipelines.cli.dates import date_range
+from pipelines.cli.command import DONE, INCOMPLETE, command
+from pipelines.cli.dates import date_range, parse_date
 from pipelines.cli.output import Output, Report, counted, table
 
 if TYPE_CHECKING:
+    from pipelines.context import Stores
     from pipelines.replay import WindowReplay
-    from pipelines.windows import Window
 
 _LINES_SHOWN = 40
 _WORDS = {"nothing": "right as it is", "in_place": "in place", "anew": "anew", "failed": "FAILED"}
@@ -35,45 +35,39 @@ def replay(
     What is as the raw copy makes it is not touched. Into an empty warehouse the same values, times and versions come
     out as when they were exported, and the same Parquet files byte for byte.
     """
-    return run_replay(output, first, last, diff=diff)
-
-
-def run_replay(
-    output: Output,
-    first: str,
-    last: str,
-    *,
-    diff: bool = False,
-    only: Callable[[Any], Callable[[Window], bool]] | None = None,
-    more: Callable[[Any], Mapping[str, Any]] = lambda _: {},
-) -> Report:
-    """Replay a range of days. ``only`` (from the stores) picks windows; ``more`` (likewise) adds to the result."""
     from pipelines.settings import load_settings
 
     settings = load_settings(require_api=False)
-    first_date, last_date = date_range(first, last, datetime.now(settings.timezone).date())
-    if first_date is None or last_date is None:
-        raise UsageError("name the days: --from DATE --to DATE")
+    first_date, last_date = parse_date("--from", first), parse_date("--to", last)
+    date_range(first, last, datetime.now(settings.timezone).date())
     from pipelines.context import open_stores
-    from pipelines.replay import Action, plan_replay
-    from pipelines.replay import replay as replay_windows
-
-    def tell(window: WindowReplay) -> None:
-        output.log(f"{window.window.label} {_WORDS[window.action]}")
+    from pipelines.replay import plan_replay
 
     with open_stores(settings) as stores:
-        picked = only(stores) if only else None
-        plans = plan_replay(stores, first_date, last_date, only=picked, with_values=diff)
+        plans = plan_replay(stores, first_date, last_date, with_values=diff)
         if not diff:
-            replay_windows(stores, plans, on_done=tell)
-        added = more(stores)
+            carry_out(output, stores, plans)
+    return replay_report(plans, is_diff=diff)
+
+
+def carry_out(output: Output, stores: Stores, plans: Sequence[WindowReplay]) -> None:
+    """Replay what is planned, and tell of each window when it is done."""
+    from pipelines.replay import replay as replay_windows
+
+    replay_windows(stores, plans, on_done=lambda done: output.log(f"{done.window.label} {_WORDS[done.action]}"))
+
+
+def replay_report(plans: Sequence[WindowReplay], *, is_diff: bool = False, **more: int) -> Report:
+    """Return what a replay ends with; ``more`` is added to its counts."""
+    from pipelines.replay import Action
+
     is_done = not any(plan.action is Action.FAILED for plan in plans)
     data = {
         "complete": is_done,
-        "diff": diff,
+        "diff": is_diff,
         "windows": {action.value: sum(plan.action is action for plan in plans) for action in Action},
         **{name: sum(plan.to_dict()[name] for plan in plans) for name in ("calls_changed", "files_written")},
-        **added,
+        **more,
         "changes": [plan.to_dict() for plan in plans if plan.action is not Action.NOTHING],
     }
     return Report(data, lambda console: _show(console, plans, data), DONE if is_done else INCOMPLETE)
@@ -101,7 +95,8 @@ def _show(console: Console, plans: Sequence[WindowReplay], data: Mapping[str, An
         soft_wrap=True,
     )
     if "rejected_rows" in data:
-        console.print(f"{counted(data['rejected_rows'], 'row')} left in quarantine.")
+        freed = data["rejected_rows_before"] - data["rejected_rows"]
+        console.print(f"{counted(freed, 'row')} became calls, {data['rejected_rows']:,} left in quarantine.")
 
 
 def _diff_lines(plans: Iterable[WindowReplay]) -> Iterable[str]:
