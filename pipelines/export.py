@@ -69,12 +69,13 @@ class Stopped(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its pipeline and id, who is told of its steps, the event that tells it to stop, and its clock."""
+    """One run: its pipeline and id, who is told of its steps, the event that tells it to stop, its begin and clock."""
 
     pipeline: Pipeline
     run_id: str
     on_event: OnEvent
     stop: threading.Event
+    began_at: datetime
     clock: Callable[[], datetime] = utc_now
 
     def tell(self, step: Step, window: Window, rows_read: int = 0, rows_expected: int | None = None) -> None:
@@ -167,19 +168,20 @@ def _export_window(work: _Work) -> WindowResult:
 
 def _read_and_publish(work: _Work) -> WindowResult:
     run, pipeline, window, before = work.run, work.pipeline, work.window, work.before
+    read_at = run.clock()
     # A clock that was set back must not have a later state look like an earlier one.
-    read_at = max(run.clock(), before.completed_at + ONE_MILLISECOND) if before.completed_at else run.clock()
+    stamp = max(read_at, before.completed_at + ONE_MILLISECOND) if before.completed_at else read_at
     with window_spool(pipeline, window) as spool:
         api_total = _fetch(work, spool)
         run.tell(Step.FETCHED, window, api_total, api_total)
 
         def keep_raw() -> datetime:
             """Publish the raw copy; return when its rows were first seen, or now if they were dealt with then."""
-            file = RawFile(window.start, window.end, read_at, spool.raw.content_hash, window.call_date)
+            file = RawFile(window.start, window.end, stamp, spool.raw.content_hash, window.call_date)
             raw = publish_raw(pipeline.lake.storage, spool.raw, file)
             run.tell(Step.RAW_PUBLISHED, window)
             was_cut_off = before.completed_at is None or before.completed_at < raw.read_at
-            return raw.read_at if was_cut_off else read_at
+            return raw.read_at if was_cut_off else stamp
 
         publication = Publication(
             stores=pipeline,

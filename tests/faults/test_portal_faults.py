@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -18,6 +18,7 @@ from pipelines.run import RunSummary
 from pipelines.stringeex.simulator import Fault, Portal, SimulatedPortal
 from pipelines.stringeex.simulator import faults as fault
 from pipelines.stringeex.simulator.wire import Request
+from sinks.raw import raw_files, read_raw
 from tests.exports import FIRST, assert_holds, expected, range_ms
 from tests.faults import processes
 from tests.faults.changes import whole_rows
@@ -64,8 +65,17 @@ def _clock(portal: Portal, _: Request) -> None:
 
 BAD_DAYS = {
     "repeats": BadDay(lambda: fault.RepeatPage(when=later_page, count=1), SURVIVED),
-    "loops": BadDay(lambda: fault.LoopSearchAfter(when=first_day), FAILED_THEN_COMPLETE, "keeps serving the same page"),
-    "other-window": BadDay(lambda: fault.OtherWindow(when=first_day), FAILED_THEN_COMPLETE, "another window's"),
+    "loops": BadDay(
+        lambda: fault.LoopSearchAfter(when=first_day),
+        FAILED_THEN_COMPLETE,
+        "keeps serving the same page",
+        {"STRINGEEX_PAGE_SIZE": "20"},
+    ),
+    "other-window": BadDay(
+        lambda: fault.OtherWindow(when=first_day, shift_seconds=86_400),
+        FAILED_THEN_COMPLETE,
+        "keeps serving the same page",
+    ),
     "grows": BadDay(lambda: fault.Hook(when=later_page, count=1, action=_grow), SURVIVED),
     "shrinks": BadDay(lambda: fault.Hook(when=later_page, count=1, action=_shrink), SURVIVED),
     "total-too-small": BadDay(lambda: fault.WrongTotal(offset=-3, when=first_day), FAILED_THEN_COMPLETE, "but served"),
@@ -82,7 +92,7 @@ BAD_DAYS = {
         {"STRINGEEX_TIMEOUT_SECONDS": "0.2"},
         attempts=1,
     ),
-    "cookie-bomb": BadDay(lambda: fault.CookieBomb(cookies=50), SURVIVED),
+    "cookie-bomb": BadDay(lambda: fault.CookieBomb(), SURVIVED),
     "clock": BadDay(lambda: fault.Hook(when=later_page, action=_clock), SURVIVED),
 }
 
@@ -216,36 +226,49 @@ def test_huge_answers_take_bounded_memory(name: str, portal: Portal, place: Site
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_the_machines_clock_jumps(direction: str, portal: Portal, place: Site, cell: Cell) -> None:
-    """By a day, while a window is read; the source changes, and the clock is right again the next time."""
-    sign = 1 if direction == "forward" else -1
+    """By a day, between two steps; forward, it is right again the next time, and backward, it stays so for a while."""
+    forward = direction == "forward"
     now = [BOTH_OVER]
 
-    def jump(event: Event) -> None:
-        if event.step is Step.PAGE_READ:
-            now[0] = BOTH_OVER + timedelta(days=sign)
+    def run_at(instant: datetime, jump_to: datetime | None = None, *, force: bool = True) -> RunSummary:
+        now[0] = instant
 
-    assert place.export.run(FIRST, LAST, now=BOTH_OVER, on_event=jump, clock=lambda: now[0]).is_complete
-    assert run(place).results == [] or sign < 0
-    for number, later in enumerate((timedelta(minutes=1), timedelta(minutes=2))):
-        changed = whole_rows(portal)[number]["id"]
-        portal.update_call(changed, contactname=f"Võ Văn {number}")
-        summary = place.export.run(FIRST, LAST, now=BOTH_OVER + later, force=True)
+        def jump(event: Event) -> None:
+            if event.step is Step.BEGUN and jump_to is not None:
+                now[0] = jump_to
+
+        def clock() -> datetime:
+            now[0] += timedelta(seconds=1)
+            return now[0]
+
+        summary = place.export.run(FIRST, LAST, now=instant, on_event=jump, clock=clock, force=force)
         assert summary.is_complete
-        assert summary.totals["calls_updated"] == 1
-        with place.export.open() as pipeline:
-            ledger = pipeline.ledger.rows()
-        assert all(row.claimed_by is None for row in ledger)
-        assert not any(row.settled for row in ledger)
+        return summary
+
+    a_day, a_minute = timedelta(days=1), timedelta(minutes=1)
+    run_at(BOTH_OVER, BOTH_OVER + a_day if forward else None)
+    for number in range(3):
+        portal.update_call(whole_rows(portal)[number]["id"], contactname=f"Võ Văn {number}")
+        if number == 2:  # as it was at first
+            portal.update_call(whole_rows(portal)[0]["id"], contactname="Võ Văn Không")
+        later = BOTH_OVER + (number + 1) * a_minute
+        summary = run_at(later) if forward else run_at(later, later - a_day)
+        assert summary.totals["calls_updated"] == (2 if number == 2 else 1)
     assert_holds(place.export, portal.rows(*range_ms(FIRST, LAST)), FIRST, LAST)
 
-    tables = processes.tables_of(place.export.settings)
-    versions = tables["call_versions"]
-    assert len(versions) == 2
+    versions = processes.tables_of(place.export.settings)["call_versions"]
+    assert len(versions) == 4
     assert all(row["superseded_at"] > row["updated_at"] for row in versions)
+    with place.export.open() as pipeline:
+        assert not any(row.settled or row.claimed_by for row in pipeline.ledger.rows())
+        states = [raw_files(pipeline.lake.storage, day) for day in (FIRST, LAST)]
+        served = portal.rows(*range_ms(FIRST, FIRST))
+        assert [row for batch in read_raw(pipeline.lake.storage, states[0][-1], 1_000) for row in batch] == served
+    assert [len(files) for files in states] == [4, 1]
+
     files = processes.files_below(place.data / "lake")
-    assert run(place, force=True).totals["files_written"] == 0
+    assert run_at(BOTH_OVER + 5 * a_minute).totals["files_written"] == 0
     assert processes.files_below(place.data / "lake") == files
-    due_again = place.export.run(FIRST, LAST, now=BOTH_OVER + timedelta(days=2))
-    assert {str(result.due) for result in due_again.results} == {"reread"}
-    assert len(due_again.results) == 2
+    due_again = run_at(BOTH_OVER + 2 * a_day, force=False)
+    assert [str(result.due) for result in due_again.results] == ["reread", "reread"]
     cell(f"clock-{direction}", place.database, SURVIVED)
