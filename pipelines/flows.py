@@ -28,7 +28,7 @@ from pipelines.context import Pipeline, open_pipeline, open_stores, utc_now
 from pipelines.export import Outcome, Run, Stopped, WindowResult, export_day
 from pipelines.planner import DayPlan
 from pipelines.recordings.archive import archive_recordings as drain_recordings
-from pipelines.run import RunSummary, new_run, plan_days, plan_export, requests_sent
+from pipelines.run import new_run, plan_days, plan_export, requests_sent, summarise
 from pipelines.settings import load_settings
 from pipelines.stringeex.client import StringeeXClient
 from pipelines.windows import Window
@@ -235,7 +235,7 @@ def _run_days(pipeline: Pipeline, plans: Sequence[DayPlan], concurrency: int) ->
     with _shared(_Work(new_run(pipeline))) as work:
         _run_tasks(work, plans, concurrency)
     results = [result for day in plans for result in work.of_day(day)]
-    run = RunSummary(work.run.run_id, results, requests_sent(pipeline) - requests_before)
+    run = summarise(work.run, results, requests_before)
     summary = run.to_dict()
     create_markdown_artifact(_markdown(summary), SUMMARY_ARTIFACT, f"Run {run.run_id}")
     if not run.is_complete:
@@ -299,6 +299,7 @@ def _markdown(summary: Mapping[str, Any]) -> str:
     lines += [f"| **all** | {' | '.join(sums)} | {'yes' if summary['complete'] else '**no**'} |", ""]
     totals = ("calls_inserted", "calls_updated", "calls_restored", "calls_vanished", "files_written", "requests")
     lines += [f"- {total.replace('_', ' ')}: {summary[total]}" for total in totals]
+    lines += [f"- {change['kind']}: `{change['field']}` since {change['since']}" for change in summary["drift"]]
     lines += [f"- {error}" for error in summary["errors"]]
     return "\n".join(lines)
 

@@ -13,6 +13,7 @@ from datetime import date, datetime
 from typing import Any
 
 from pipelines.context import Pipeline, Stores, utc_now
+from pipelines.drift import Drift, new_drift
 from pipelines.export import Outcome, Run, WindowResult, export_day
 from pipelines.planner import DayPlan, plan
 from pipelines.steps import Event, OnEvent
@@ -24,11 +25,12 @@ _ALLOCATIONS_PER_COLLECTION = 100_000
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run did, window by window, and what it took."""
+    """What a run did, window by window, what it took, and how the source's fields were found changed."""
 
     run_id: str
     results: Sequence[WindowResult]
     requests: int
+    drift: Sequence[Drift] = ()
 
     def with_outcome(self, outcome: Outcome) -> list[WindowResult]:
         """Return the windows that ended so."""
@@ -63,6 +65,7 @@ class RunSummary:
             "windows": {outcome.value: len(self.with_outcome(outcome)) for outcome in Outcome},
             **self.totals,
             "days": [day.to_dict() for day in self.days()],
+            "drift": [change.to_dict() for change in self.drift],
             "errors": [result.error for result in self.with_outcome(Outcome.FAILED)],
         }
 
@@ -173,7 +176,13 @@ def run_plans(
             pipeline.client.close()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    return RunSummary(run.run_id, results, requests_sent(pipeline) - requests_before)
+    return summarise(run, results, requests_before)
+
+
+def summarise(run: Run, results: Sequence[WindowResult], requests_before: int) -> RunSummary:
+    """Sum up a run; ``requests_before`` are those that the process had sent when it began."""
+    drift = new_drift(run.pipeline, run.clock(), run.began_at, {result.window.call_date for result in results})
+    return RunSummary(run.run_id, results, requests_sent(run.pipeline) - requests_before, drift)
 
 
 def new_run(
@@ -184,7 +193,9 @@ def new_run(
     clock: Callable[[], datetime] = utc_now,
 ) -> Run:
     """Return a run with an id of its own; by default its steps are told to nobody."""
-    return Run(pipeline, run_id or f"run-{uuid.uuid4().hex[:12]}", on_event or _ignore, threading.Event(), clock)
+    return Run(
+        pipeline, run_id or f"run-{uuid.uuid4().hex[:12]}", on_event or _ignore, threading.Event(), clock(), clock
+    )
 
 
 @contextmanager

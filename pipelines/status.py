@@ -11,11 +11,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipelines.context import Stores
+from pipelines.drift import Drift, read_drift
 from pipelines.planner import windows_of
 from pipelines.run import Quota, plan_days, quota
 from pipelines.windows import ONE_DAY, days_between, local_date
 from sinks.ledger import LedgerRow, WindowStatus
 from sinks.recordings import LOST, Recordings, RecordingStatus
+from transforms.schema import LATE_CHANGES
 
 
 class DayState(StrEnum):
@@ -57,6 +59,23 @@ class FailedWindow:
 
 
 @dataclass(frozen=True)
+class LateChanges:
+    """What the re-reads that are due ``age_days`` after a window's end found changed, among how many calls.
+
+    ``calls`` are those of the windows that have been read at that age or later.
+    """
+
+    age_days: int
+    calls_changed: int
+    calls: int
+
+    @property
+    def rate(self) -> float | None:
+        """The share of calls that came or changed between the re-read before and this one."""
+        return self.calls_changed / self.calls if self.calls else None
+
+
+@dataclass(frozen=True)
 class Status:
     """How the export stands at an instant.
 
@@ -73,6 +92,8 @@ class Status:
     newest_instant: datetime | None
     due: Quota
     late_changes: int
+    late_changes_by_age: Sequence[LateChanges]
+    drift: Sequence[Drift]
     rejected_rows: int
     recordings: Mapping[RecordingStatus, int]
 
@@ -80,6 +101,11 @@ class Status:
     def is_whole(self) -> bool:
         """Whether no day is a gap, no window failed, and no recording is missing or failed."""
         return not self.gaps and not self.failed_windows and not any(self.recordings[status] for status in LOST)
+
+    @property
+    def states(self) -> dict[DayState, int]:
+        """How many days are in each state."""
+        return {state: sum(day.state is state for day in self.days) for state in DayState}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the status as JSON can hold it."""
@@ -92,6 +118,7 @@ class Status:
                 {"call_date": day.call_date.isoformat(), "state": day.state.value, "calls": day.calls}
                 for day in self.days
             ],
+            "states": {state.value: days for state, days in self.states.items()},
             "gaps": [{"from": first.isoformat(), "to": last.isoformat()} for first, last in self.gaps],
             "failed_windows": [
                 {
@@ -103,10 +130,23 @@ class Status:
                 for failed in self.failed_windows
             ],
             "newest_instant": self.newest_instant.isoformat() if self.newest_instant else None,
+            "freshness_seconds": round((self.at - self.newest_instant).total_seconds())
+            if self.newest_instant
+            else None,
             "due_windows": self.due.windows,
             "due_requests": self.due.requests,
             "due_hours": self.due.hours,
             "late_changes": self.late_changes,
+            "late_changes_by_age": [
+                {
+                    "age_days": late.age_days,
+                    "calls_changed": late.calls_changed,
+                    "calls": late.calls,
+                    "rate": late.rate,
+                }
+                for late in self.late_changes_by_age
+            ],
+            "drift": [change.to_dict() for change in self.drift],
             "rejected_rows": self.rejected_rows,
             "recordings": {status.value: count for status, count in self.recordings.items()},
         }
@@ -139,6 +179,8 @@ def read_status(stores: Stores, now: datetime) -> Status:
         newest_instant=max(certified, default=None),
         due=quota(plan_days(stores, first, today, now), stores, stores.server_traits().page_size),
         late_changes=sum(row.late_changes for row in rows),
+        late_changes_by_age=_late_changes_by_age(stores, rows),
+        drift=read_drift(stores, now),
         rejected_rows=_rejected_rows(stores),
         recordings=Recordings(stores.warehouse).counts(),
     )
@@ -162,6 +204,21 @@ def _state(stores: Stores, day: date, rows: Sequence[LedgerRow], now: datetime) 
     if any(row.completed_at is not None and row.completed_at < row.window_end for row in rows):
         return DayState.PROVISIONAL
     return DayState.SETTLED if all(row.settled for row in rows) else DayState.COMPLETE
+
+
+def _late_changes_by_age(stores: Stores, rows: Sequence[LedgerRow]) -> list[LateChanges]:
+    """Sum up late changes by the re-reads of the schedule; a read between two of them counts to the one before."""
+    t = stores.warehouse.tables[LATE_CHANGES.name]
+    changed = sa.func.sum(t.c.inserted + t.c.updated + t.c.restored + t.c.vanished)
+    with stores.warehouse.reading() as connection:
+        of_age = dict(connection.execute(sa.select(t.c.age_days, changed).group_by(t.c.age_days)).tuples().all())
+    ages = sorted({0, *(age // ONE_DAY for age in stores.settings.reread)})
+    found = []
+    for age, following in zip(ages, [*ages[1:], None], strict=True):
+        read_then = [r for r in rows if r.completed_at and r.completed_at - r.window_end >= age * ONE_DAY]
+        in_age = sum(int(n) for a, n in of_age.items() if a >= age and (following is None or a < following))
+        found.append(LateChanges(age, in_age, sum(row.api_total or 0 for row in read_then)))
+    return found
 
 
 def _ranges(days: Iterable[date]) -> list[tuple[date, date]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from transforms.fields import storable
 from transforms.json_text import JsonValue
@@ -25,7 +26,7 @@ _JSON_TYPES: dict[type, str] = {
     dict: "object",
 }
 
-FieldTypes = Counter[tuple[str, str]]
+FieldTypes: TypeAlias = Counter[tuple[str, str]]
 """How many rows have a field with a value of a JSON type, by both."""
 
 

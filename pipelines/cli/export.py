@@ -12,6 +12,7 @@ from rich.console import Console
 
 from pipelines.cli.command import DONE, INCOMPLETE, UsageError, command
 from pipelines.cli.dates import parse_date
+from pipelines.cli.drift import drift_line
 from pipelines.cli.output import Output, Report, counted, table
 from pipelines.cli.progress import RunProgress, tell_retries
 
@@ -136,6 +137,8 @@ def _show_summary(console: Console, summary: Mapping[str, Any]) -> None:
         f"\n{counted(summary['calls'], 'call')}: {changed}. {counted(summary['rows_rejected'], 'row')} rejected, "
         f"{counted(summary['files_written'], 'file')} written, {counted(summary['requests'], 'request')}."
     )
+    for change in summary["drift"]:
+        console.print(drift_line(change), markup=False, soft_wrap=True)
     for error in errors[:_ERRORS_SHOWN]:
         console.print(f"failed: {error}", markup=False, soft_wrap=True)
     if len(errors) > _ERRORS_SHOWN:

@@ -14,6 +14,7 @@ from pipelines.cli.calls import calls
 from pipelines.cli.check import check
 from pipelines.cli.command import WRONG_USAGE
 from pipelines.cli.demo import demo
+from pipelines.cli.drift import drift
 from pipelines.cli.export import backfill, export
 from pipelines.cli.greetings import greetings
 from pipelines.cli.live import live
@@ -37,6 +38,7 @@ app.command("demo")(demo)
 app.command("export")(export)
 app.command("backfill")(backfill)
 app.command("status")(status)
+app.command("drift")(drift)
 app.command("verify")(verify)
 app.command("replay")(replay)
 app.command("check")(check)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -12,7 +13,7 @@ from pipelines.cli.command import DONE, INCOMPLETE, command
 from pipelines.cli.output import Output, Report, counted
 
 if TYPE_CHECKING:
-    from pipelines.status import DayStatus, Status
+    from pipelines.status import DayStatus, LateChanges, Status
 
 _MARKS = {
     "settled": ("s", "green"),
@@ -54,10 +55,17 @@ def _show(console: Console, found: Status) -> None:
     lines = {
         "days": f"{counted(len(found.days), 'local day')} of {found.timezone} since {found.days[0].call_date}, "
         f"{counted(sum(day.calls for day in found.days), 'call')}",
-        "newest": f"complete up to {newest:%Y-%m-%d %H:%M:%S} UTC" if newest else "nothing is complete yet",
+        "states": ", ".join(f"{n:,} {state.value}" for state, n in found.states.items() if n),
+        "newest": f"complete up to {newest:%Y-%m-%d %H:%M:%S} UTC, {_hours(found.at - newest)} ago"
+        if newest
+        else "nothing is complete yet",
         "gaps": _shortened(gaps) or "none",
-        "due": f"{counted(found.due.windows, 'window')}, about {counted(found.due.requests, 'request')}",
+        "due": f"{counted(found.due.windows, 'window')}, about {counted(found.due.requests, 'request')}, "
+        f"{found.due.hours:.2f} hours within the request budget",
         "late": f"{counted(found.late_changes, 'call')} came or changed after their day was closed",
+        "": "of these, by age: " + ", ".join(_late(late) for late in found.late_changes_by_age),
+        "drift": f"{counted(len(found.drift), 'change')} of the source's fields"
+        + (" (callhistory drift says which)" if found.drift else ""),
         "rejected": f"{counted(found.rejected_rows, 'row')} in rejected_rows",
         "recordings": ", ".join(f"{n:,} {state.value}" for state, n in found.recordings.items() if n) or "none known",
     }
@@ -67,6 +75,15 @@ def _show(console: Console, found: Status) -> None:
         console.print(f"failed     {failed.error}", markup=False, soft_wrap=True)
     if len(found.failed_windows) > _LINES_SHOWN:
         console.print(f"           and {len(found.failed_windows) - _LINES_SHOWN:,} more; --json has all")
+
+
+def _late(late: LateChanges) -> str:
+    rate = "-" if late.rate is None else f"{late.rate:.2%}"
+    return f"{late.age_days} d {late.calls_changed:,} ({rate})"
+
+
+def _hours(age: timedelta) -> str:
+    return f"{max(age, timedelta()) / timedelta(hours=1):,.1f} hours"
 
 
 def _calendar(days: Sequence[DayStatus]) -> list[Text]:

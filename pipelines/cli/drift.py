@@ -1,0 +1,52 @@
+"""``callhistory drift``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import Console
+
+from pipelines.cli.command import DONE, command
+from pipelines.cli.output import Output, Report, table
+
+_WORDS = {"new_field": "new field", "type_changed": "other type", "disappeared": "disappeared"}
+
+
+@command
+def drift(output: Output) -> Report:
+    """Show how the fields of the source have changed: new ones, other types, gone ones, each with since when."""
+    from pipelines.settings import load_settings
+
+    settings = load_settings(require_api=False)
+    from pipelines.context import open_stores_to_read, utc_now
+    from pipelines.drift import read_drift
+
+    with open_stores_to_read(settings) as stores:
+        found = [change.to_dict() for change in read_drift(stores, utc_now())]
+    return Report({"drift": found}, lambda console: _show(console, found), DONE)
+
+
+def drift_line(change: Mapping[str, Any]) -> str:
+    """Return a change, as `Drift.to_dict` gives it, in one line."""
+    types = ", ".join(change["json_types"])
+    before = f", before {', '.join(change['before'])}" if change["before"] else ""
+    return f"{_WORDS[change['kind']]}: {change['field']} ({types}{before}) since {change['since']}"
+
+
+def _show(console: Console, found: Iterable[Mapping[str, Any]]) -> None:
+    rows = [
+        (
+            change["field"][:60],
+            _WORDS[change["kind"]],
+            ", ".join(change["json_types"]),
+            ", ".join(change["before"]) or None,
+            change["since"],
+            change["rows"],
+        )
+        for change in found
+    ]
+    if rows:
+        console.print(table(("field", "change", "JSON type", "before", "since", "rows"), rows))
+    else:
+        console.print("All fields are as they always were.")
