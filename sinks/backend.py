@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ OUT_OF_MEMORY = Failure(
 MISFIT = Failure(DataError, "refuses a row: a value is missing, doubled, or does not fit its column")
 
 
-class Backend:
+class Backend(ABC):
     """One database, reached by one URL; subclasses say what is special about theirs."""
 
     is_embedded: ClassVar[bool] = False
@@ -109,9 +110,9 @@ class Backend:
         """Drop a temporary ``table``."""
         table.drop(connection, checkfirst=False)
 
+    @abstractmethod
     def load(self, connection: sa.Connection, table: sa.Table, batch: pa.Table) -> None:
         """Append ``batch``, whose columns are ``table``'s by name, by the fastest way this database has."""
-        raise NotImplementedError
 
     def loaded(self, connection: sa.Connection, table: sa.Table) -> None:
         """Tell the database's planner that ``table`` has been filled."""
@@ -124,9 +125,9 @@ class Backend:
         """Return the machine's clock: an embedded database has no other."""
         return datetime.now(UTC)
 
+    @abstractmethod
     def failure(self, error: BaseException) -> Failure | None:
         """Say what a driver's ``error`` means, by its class or code; ``None`` for what has no other meaning."""
-        raise NotImplementedError
 
     @property
     def driver_error(self) -> type[Exception]:

@@ -9,6 +9,7 @@ itself is the user's own word. Plain http is for a portal on this machine, talki
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from ipaddress import ip_address
 
 import httpx
@@ -75,10 +76,8 @@ def _parsed(text: str) -> httpx.URL:
 
 def _is_private(url: httpx.URL) -> bool:
     """Whether the host is, or has, an address that is not of the public internet."""
-    try:
+    with suppress(ValueError):  # it is a name
         return not ip_address(url.host).is_global
-    except ValueError:
-        pass
     try:
         found = socket.getaddrinfo(url.host, url.port or 443, type=socket.SOCK_STREAM)
     except OSError:
