@@ -112,7 +112,7 @@ def publish(publication: Publication, spool: Spool, clock: Callable[[], datetime
             stores.warehouse, connection, window.start, window.call_date, spool.field_types, changed_at
         )
         stores.ledger.make_due(connection, changes.moved, changed_at)
-        _count_late_changes(p, connection, changes)
+        _count_late_changes(p, connection, changes, changed_at)
         p.tell(Step.MERGED)
         if not p.is_newest:
             return Published(changes, None, 0)
@@ -143,7 +143,7 @@ def publish(publication: Publication, spool: Spool, clock: Callable[[], datetime
     return Published(changes, certificate, files_written)
 
 
-def _count_late_changes(p: Publication, connection: sa.Connection, changes: Changes) -> None:
+def _count_late_changes(p: Publication, connection: sa.Connection, changes: Changes, changed_at: datetime) -> None:
     """Count what a re-read of the closed window found changed: for its age, and in the ledger."""
     if p.previous_read_at is None or p.previous_read_at < p.window.end or not changes.calls_changed:
         return
@@ -155,7 +155,7 @@ def _count_late_changes(p: Publication, connection: sa.Connection, changes: Chan
         p.window.end,
         p.window.call_date,
         changes,
-        found_at=p.read_at,
+        found_at=changed_at,
         previous_read_at=p.previous_read_at,
     )
 

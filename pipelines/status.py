@@ -62,7 +62,7 @@ class FailedWindow:
 class LateChanges:
     """What the re-reads that are due ``age_days`` after a window's end found changed, among how many calls.
 
-    ``calls`` are those of the windows that have been read at that age or later.
+    ``calls`` are those of the windows that were read more than once, at that age or later.
     """
 
     age_days: int
@@ -215,9 +215,11 @@ def _late_changes_by_age(stores: Stores, rows: Sequence[LedgerRow]) -> list[Late
     ages = sorted({0, *(age // ONE_DAY for age in stores.settings.reread)})
     found = []
     for age, following in zip(ages, [*ages[1:], None], strict=True):
-        read_then = [r for r in rows if r.completed_at and r.completed_at - r.window_end >= age * ONE_DAY]
+        reread = [
+            r for r in rows if r.attempts > 1 and r.completed_at and r.completed_at - r.window_end >= age * ONE_DAY
+        ]
         in_age = sum(int(n) for a, n in of_age.items() if a >= age and (following is None or a < following))
-        found.append(LateChanges(age, in_age, sum(row.api_total or 0 for row in read_then)))
+        found.append(LateChanges(age, in_age, sum(row.api_total or 0 for row in reread)))
     return found
 
 

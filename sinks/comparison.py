@@ -197,6 +197,8 @@ class Comparison:
         for place in (Place.LAKE, Place.WAREHOUSE):
             if place in self._copies:
                 found += self._self_contradictions(place)
+                if place is reference:
+                    found += self._wrong_hashes(place, place)
                 if reference is not None and place is not reference:
                     found += self._against(place, reference, is_as_certified=place in intact)
         if "deleted" in self._copies:
@@ -275,10 +277,7 @@ class Comparison:
         orphans = f"(SELECT DISTINCT call_id FROM {place}_{CALL_PARTICIPANTS.name}) ANTI JOIN {hashes} USING (call_id)"  # noqa: S608
         return [
             *self._query(place, CALLS, Kind.DOUBLED, doubled),
-            *self._query(
-                place, CALL_PARTICIPANTS, Kind.EXTRA, orphans, message="participants of calls that are not there"
-            ),
-            *([] if Place.RAW in self._copies else self._wrong_hashes(place, place)),
+            *self._query(place, CALL_PARTICIPANTS, Kind.EXTRA, orphans, message="of calls that are not there"),
         ]
 
     def _wrong_hashes(self, place: Place, copy: str) -> list[Difference]:

@@ -333,7 +333,9 @@ LATE_CHANGES = Table(
         bookkeeping(
             "window_start", INSTANT, "First instant of the window.", nullable=False, key=True, unit="UTC instant"
         ),
-        bookkeeping("found_at", INSTANT, "When the re-read began.", nullable=False, key=True, unit="UTC instant"),
+        bookkeeping(
+            "found_at", INSTANT, "When the changes were first read.", nullable=False, key=True, unit="UTC instant"
+        ),
         _CALL_DATE,
         bookkeeping(
             "previous_read_at", INSTANT, "When the window was read before.", nullable=False, unit="UTC instant"

@@ -199,6 +199,22 @@ one_database = pytest.mark.parametrize("warehouse_url", ["duckdb"], indirect=Tru
 
 
 @one_database
+def test_a_row_that_kept_its_hash_is_found_without_a_raw_copy_and_when_it_is_deleted(exported: Exported) -> None:
+    one, two, *_ = exported.ids()
+    [raw] = (Path(exported.export.settings.lake_url) / f"raw/call_date={DAY}").iterdir()
+    with with_file(raw, Path.unlink), with_values(exported, "calls", one, talk_seconds=4321):
+        assert exported.differences("--offline") == [
+            ("raw", "calls", "unreadable", 1, ()),
+            ("warehouse", "calls", "altered", 1, (one,)),
+        ]
+    with without_call(exported.portal, two):
+        exported.export.run(DAY, DAY, force=True)
+        assert exported.differences() == []
+        with with_values(exported, "calls", two, talk_seconds=4321):
+            assert exported.differences() == [("warehouse", "calls", "altered", 1, (two,))]
+
+
+@one_database
 def test_offline_needs_no_credentials_and_sends_no_request(exported: Exported) -> None:
     exported.portal.add_call(exported.portal.rows(*range_ms(DAY, DAY))[5] | {"id": "call-vn-1-NEW0000000-1"})
     requests = sum(exported.portal.counts.values())
