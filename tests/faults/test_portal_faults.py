@@ -203,7 +203,7 @@ def test_it_redirects_to_another_host_which_sees_nothing(portal: Portal, place: 
 
 HUGE: dict[str, tuple[Callable[[], Fault], str]] = {
     "huge-page": (lambda: fault.HugePage(megabytes=200, when=first_day), "larger than 64 MiB"),
-    "gzip-bomb": (lambda: fault.GzipBomb(megabytes=600, when=first_day), "larger than 64 MiB"),
+    "gzip-bomb": (lambda: fault.GzipBomb(megabytes=400, when=first_day), "larger than 64 MiB"),
 }
 MEMORY_GROWTH_BYTES = 250 * 1024 * 1024
 """What a run may take: two answers of at most 64 MiB being read at once, each copied once, and the export itself."""
