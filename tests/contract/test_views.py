@@ -69,6 +69,11 @@ def test_completeness_says_of_each_day_what_is_proven(export: Export, portal: Po
     [half] = by_day(export).values()
     assert (half["windows"], bool(half["is_complete"])) == (1, False)
 
+    # Both windows are proven, and the second one was still open when it was read.
+    read_at(export, portal, start + timedelta(hours=20))
+    [open_day] = by_day(export).values()
+    assert (open_day["windows"], open_day["complete_windows"], bool(open_day["is_complete"])) == (2, 2, False)
+
     portal.faults.append(WrongTotal(offset=1, when=lambda request: str(range_ms(FIRST + DAY)[0]) in str(request.query)))
     read_at(export, portal, end + DAY + timedelta(hours=1))
     days = by_day(export)

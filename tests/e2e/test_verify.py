@@ -238,7 +238,11 @@ def test_a_count_that_is_the_result_cap_is_counted_in_parts(exported: Exported) 
     """The portal stops counting at its cap, as a search engine does."""
     exported.portal.options.result_cap = cap = len(exported.ids())
     exported.settings["STRINGEEX_RESULT_CAP"] = str(cap)
+    exported.portal.log.clear()
     assert exported.differences() == []
+    asked = [entry.query for entry in exported.portal.log]
+    assert len(asked) > 1
+    assert all("limit=1&" in query for query in asked), "the window was read, not counted"
 
 
 @one_database
