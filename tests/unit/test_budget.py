@@ -135,3 +135,16 @@ def test_one_budget_per_account_in_a_process():
 
     assert budget_of("SKone") is budget_of("SKone", CALLHISTORY_CONCURRENCY="2")
     assert budget_of("SKone") is not budget_of("SKtwo")
+
+
+@pytest.mark.parametrize("retry_after_seconds", [None, 30.0])
+def test_nobody_waits_a_day_because_the_clock_was_set_back_by_one(retry_after_seconds):
+    clock = VirtualClock()
+    budget = budget_at(clock, Block(10, 1, "history"), Block(3600, 100))
+    for _ in range(2):
+        budget.acquire("history")
+        budget.blocked("history", retry_after_seconds)
+        clock.now -= 86_400
+        assert budget.acquire("history") == 0
+    budget.blocked("history", 30.0)
+    assert budget.acquire("history") >= 30, "a new 429 counts all the same"
