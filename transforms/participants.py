@@ -52,7 +52,7 @@ class ParticipantKind(StrEnum):
 class Participants:
     """The participants of a batch of calls, flat: call ``i`` has those from ``offsets[i]`` up to ``offsets[i + 1]``.
 
-    ``columns`` holds the ``ENTRY_COLUMNS``; ``unread`` the values, by call, that no list of participants can be made of.
+    ``columns`` holds the ``ENTRY_COLUMNS``; ``unread`` the values, by call, that make no list of participants.
     """
 
     columns: dict[str, pa.Array[Any]]
