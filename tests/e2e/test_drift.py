@@ -70,6 +70,7 @@ def test_each_run_reports_what_is_new_and_the_command_all_of_it(portal: Portal, 
     done = callhistory_here("drift", "--json", cwd=tmp_path, settings=settings)
     assert done.exit_code == 0
     assert drift_of(done.json) >= found | {gone}
+    assert [d["before"] for d in done.json["drift"] if d["field"] == "talk_duration"] == [["integer"]]
     shown = callhistory_here("drift", cwd=tmp_path, settings=settings).stdout
     assert "sentiment" in shown
     assert str(SECOND) in shown
