@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -55,11 +55,19 @@ class Export:
 
     def warehouse(self, table: Table) -> pa.Table:
         """Everything in the warehouse's table, in the declared types, sorted by key."""
+        return self.warehouse_tables([table])[table.name]
+
+    def warehouse_tables(self, tables: Iterable[Table]) -> dict[str, pa.Table]:
+        """The same of several tables, by name."""
+        found = {}
         with self.open() as pipeline, pipeline.warehouse.reading() as connection:
-            rows = connection.execute(sa.select(pipeline.warehouse.tables[table.name])).tuples().all()
-        columns = list(zip(*rows, strict=True)) or [()] * len(table.columns)
-        arrays = [pa.array(c, f.type) for c, f in zip(columns, table.arrow_schema, strict=True)]
-        return pa.table(arrays, schema=table.arrow_schema).sort_by([(name, "ascending") for name in table.key])
+            for table in tables:
+                rows = connection.execute(sa.select(pipeline.warehouse.tables[table.name])).tuples().all()
+                columns = list(zip(*rows, strict=True)) or [()] * len(table.columns)
+                arrays = [pa.array(c, f.type) for c, f in zip(columns, table.arrow_schema, strict=True)]
+                key = [(name, "ascending") for name in table.key]
+                found[table.name] = pa.table(arrays, schema=table.arrow_schema).sort_by(key)
+        return found
 
     def lake(self, table: Table) -> pa.Table:
         """Everything in the lake's files of the table, as DuckDB reads it."""
