@@ -151,7 +151,13 @@ def export_together(job: Job, together: Any) -> tuple[RunSummary, list[tuple[Ste
 
 def export_and_stand_still(job: Job, at: Step) -> RunSummary:
     """Do a job, but stop there, as a machine that is suspended does, until SIGCONT."""
-    return export(job, lambda event: os.kill(os.getpid(), signal.SIGSTOP) if event.step is at else None)
+
+    def stand_still(event: Event) -> None:
+        if event.step is at:
+            # To this thread, which then goes no step further; any other would stop it only a moment later.
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+
+    return export(job, stand_still)
 
 
 def export_and_die(job: Job, at: Step) -> None:

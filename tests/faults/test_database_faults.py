@@ -98,6 +98,7 @@ def test_the_server_dies_in_mid_commit_and_stays_away(portal: Portal, exported: 
         assert "\n" not in str(caught.value)
     finally:
         server.start()
+    del caught
     gc.collect()  # here, and not in a later test: PyMySQL leaves a socket open that it cannot connect
     assert_recovers(portal, exported, before)
     cell("server-gone", exported.database, FAILED_THEN_COMPLETE)
