@@ -99,12 +99,13 @@ def _wav_seconds_at_most(file: BinaryIO, size: int) -> float:
 
 
 def _check_boxes(file: BinaryIO, size: int) -> None:
-    """Walk the outermost boxes, which have to end where the file does."""
-    position = 0
+    """Walk the outermost boxes, which have to end where the file does and to hold media data (``mdat``)."""
+    position, has_media = 0, False
     while position < size:
         file.seek(position)
         header = file.read(16)
         length = int.from_bytes(header[:4], "big")
+        has_media |= header[4:8] == b"mdat"
         if length == 1:
             length = int.from_bytes(header[8:16], "big")
         elif length == 0:
@@ -112,6 +113,8 @@ def _check_boxes(file: BinaryIO, size: int) -> None:
         if length < 8 or position + length > size:
             raise NotARecordingError(f"the M4A audio is cut short or damaged at byte {position} of {size}")
         position += length
+    if not has_media:
+        raise NotARecordingError(f"the M4A audio is cut short: its {size} bytes hold no media data")
 
 
 def _duration_seconds(file: BinaryIO) -> float | None:

@@ -234,12 +234,14 @@ def test_the_view_shows_the_history_and_the_newest_snapshot_each_call_once(wareh
     ]
 
 
-def test_a_view_that_lacks_a_column_is_made_anew(warehouse: Warehouse) -> None:
-    schema = warehouse.tables["calls"].schema
+def test_a_view_of_an_older_version_is_made_anew(warehouse: Warehouse) -> None:
+    schema, state = warehouse.tables["calls"].schema, warehouse.tables["pipeline_state"]
     name = f"{schema}.calls_with_live" if schema else "calls_with_live"
     with warehouse.transaction() as connection:
         connection.exec_driver_sql(f"DROP VIEW {name}")
         connection.exec_driver_sql(f"CREATE VIEW {name} AS SELECT 1 AS call_id")
+        older = sa.update(state).where(state.c.name == "view calls_with_live").values(value='"another digest"')
+        connection.execute(older)
     warehouse.prepare()
     insert_calls(warehouse, call("a"))
     assert [row[0] for row in view(warehouse)] == ["a"]

@@ -284,12 +284,13 @@ def test_a_long_wait_keeps_the_claim_and_a_lost_one_stops_the_work(
     export: Export, portal: Portal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While pages wait for the budget the lease is renewed; a run that loses it all the same publishes nothing."""
-    monkeypatch.setattr("pipelines.export.LEASE", timedelta(seconds=0.4))
+    for module in ("claims", "export"):
+        monkeypatch.setattr(f"pipelines.{module}.LEASE", timedelta(seconds=4))
     outlived = threading.Event()
 
     def wait_for_a_lease(event: Event) -> None:
         if event.step is Step.PAGE_READ and not outlived.is_set():
-            outlived.wait(1.0)
+            outlived.wait(5.0)
             outlived.set()
             with export.open() as pipeline:
                 [row] = pipeline.ledger.rows(FIRST, FIRST)
