@@ -80,7 +80,7 @@ GROUPS: Mapping[str, tuple[Fault, ...]] = {
             "total-missing": "`totalCount` is missing",
             "drops-rows": "Leaves rows of a page out",
             "huge-page": "Sends a page of 200 MB",
-            "stalls": "Stalls: a byte a second",
+            "stalls": "Stalls: its answer trickles in a byte at a time, each within the read time-out",
             "redirects": "Redirects to another host",
             "cookie-bomb": "Sends a cookie bomb",
             "gzip-bomb": "Sends a gzip bomb",
