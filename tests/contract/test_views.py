@@ -140,15 +140,16 @@ def test_an_unchanged_view_is_not_made_again_and_a_changed_one_is(
     assert [row[:2] for row in state()] == [row[:2] for row in before]
 
 
+_COMMENTS = {
+    "postgresql": "SELECT col_description('completeness'::regclass, 1), obj_description('completeness'::regclass)",
+    "duckdb": "SELECT (SELECT comment FROM duckdb_columns() WHERE table_name = 'completeness' AND column_name = "
+    "'call_date'), (SELECT comment FROM duckdb_views() WHERE view_name = 'completeness')",
+}
+
+
+@pytest.mark.parametrize("warehouse_url", sorted(_COMMENTS), indirect=True)
 def test_views_carry_their_description_where_the_database_keeps_comments(warehouse: Warehouse) -> None:
-    statement = {
-        "postgresql": "SELECT col_description('completeness'::regclass, 1), obj_description('completeness'::regclass)",
-        "duckdb": "SELECT (SELECT comment FROM duckdb_columns() WHERE table_name = 'completeness' AND column_name = "
-        "'call_date'), (SELECT comment FROM duckdb_views() WHERE view_name = 'completeness')",
-    }.get(warehouse.name)
-    if statement is None:
-        pytest.skip(f"{warehouse.name} keeps no comments on views")
     with warehouse.reading() as connection:
-        [(of_column, of_view)] = connection.exec_driver_sql(statement).fetchall()
+        [(of_column, of_view)] = connection.exec_driver_sql(_COMMENTS[warehouse.name]).fetchall()
     assert of_column == "The local day."
     assert "proves" in of_view
