@@ -17,7 +17,7 @@ from pipelines.drift import Drift, new_drift
 from pipelines.export import Outcome, Run, WindowResult, export_day
 from pipelines.planner import DayPlan, plan
 from pipelines.steps import Event, OnEvent
-from pipelines.windows import local_date
+from pipelines.windows import ONE_DAY, local_date
 
 _UNKNOWN_PAGE_ROWS = 100
 _ALLOCATIONS_PER_COLLECTION = 100_000
@@ -113,6 +113,12 @@ class Quota:
 def plan_export(stores: Stores, now: datetime) -> list[DayPlan]:
     """Return everything that is due since the export's first day."""
     return plan_days(stores, stores.start_date(now), local_date(now, stores.timezone), now)
+
+
+def plan_recent(stores: Stores, now: datetime) -> list[DayPlan]:
+    """Return what is due of yesterday and today; of yesterday, usually its last read, after it has ended."""
+    today = local_date(now, stores.timezone)
+    return plan_days(stores, max(stores.start_date(now), today - ONE_DAY), today, now)
 
 
 def plan_days(stores: Stores, first: date, last: date, now: datetime, *, force: bool = False) -> list[DayPlan]:

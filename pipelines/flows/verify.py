@@ -1,0 +1,60 @@
+"""The recount of the newest days as a flow."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from pydantic import Field
+
+from pipelines.context import open_pipeline, open_stores_to_read, utc_now
+from pipelines.flows.artifacts import show_verification
+from pipelines.flows.states import IncompleteRunError, failed, named
+from pipelines.settings import load_settings
+from pipelines.verify import DayCheck, days_to_verify, verify_day
+from pipelines.windows import ONE_DAY, local_date
+from transforms.errors import CallHistoryError
+
+VERIFIED_DAYS = 35
+"""With the usual re-reads, the last of them after 30 days, a weekly run sees every day until it is settled."""
+
+
+@flow(name="verify_calls", flow_run_name=named("verify"), persist_result=False)
+def verify_calls(
+    days: Annotated[int, Field(ge=1, le=20_000)] = VERIFIED_DAYS, offline: bool = False
+) -> dict[str, Any] | State[Any]:
+    """Recount API, raw copy, lake and warehouse from scratch, value for value, and say where they differ.
+
+    Changes nothing, and costs one request per window. Returns the recount of each day. A run that finds a difference
+    ends as `Incomplete`, which is a failed state.
+
+    Args:
+        days: How many local days, counted back from yesterday.
+        offline: Leave the API out.
+    """
+    try:
+        summary = _verify(days, offline=offline)
+        show_verification(summary)
+        wrong = sum(not day["ok"] for day in summary["days"])
+        if wrong:
+            raise IncompleteRunError(f"{wrong} of {len(summary['days'])} local days differ", summary)
+    except CallHistoryError as error:
+        return failed(error)
+    return summary
+
+
+def _verify(days: int, *, offline: bool) -> dict[str, Any]:
+    logger, now = get_run_logger(), utc_now()
+    settings = load_settings(require_api=not offline)
+    checks: list[DayCheck] = []
+    with open_stores_to_read(settings) if offline else open_pipeline(settings) as stores:
+        yesterday = local_date(now, stores.timezone) - ONE_DAY
+        for call_date in days_to_verify(stores, None, yesterday, now)[-days:]:
+            checks.append(verify_day(stores, call_date, now, offline=offline))
+            logger.info("%s: %s", call_date, "right" if checks[-1].is_right else "differs")
+    return {
+        "ok": all(check.is_right for check in checks),
+        "offline": offline,
+        "days": [check.to_dict() for check in checks],
+    }
