@@ -13,6 +13,7 @@ import stamina
 
 from pipelines.claims import LEASE, keep_claim
 from pipelines.context import Pipeline, utc_now
+from pipelines.logs import log_context
 from pipelines.planner import DayPlan, Due, PlannedWindow
 from pipelines.publish import Publication, publish, window_spool
 from pipelines.steps import Event, OnEvent, Step
@@ -99,7 +100,7 @@ def export_day(run: Run, day: DayPlan) -> list[WindowResult]:
         return [WindowResult(p.window, p.due, Outcome.CLAIMED_ELSEWHERE) for p in day.windows]
     results: list[WindowResult] = []
     try:
-        with keep_claim(ledger, claim) as claim_lost:
+        with log_context(run_id=run.run_id, call_date=day.call_date), keep_claim(ledger, claim) as claim_lost:
             run.tell(Step.CLAIMED, day.windows[0].window)
             for planned in day.windows:
                 row = before.get(planned.start)
@@ -108,7 +109,8 @@ def export_day(run: Run, day: DayPlan) -> list[WindowResult]:
                 else:
                     is_last, whole_day = planned is day.windows[-1], day.window_count == 1
                     work = _Work(run, claim, claim_lost, planned, row, whole_day=whole_day, is_last=is_last)
-                    results.append(_export_window(work))
+                    with log_context(window_start=planned.start, window_end=planned.end):
+                        results.append(_export_window(work))
     except BaseException:
         with suppress(CallHistoryError):  # it lapses by itself, and the first error says more than a second one
             ledger.release_day(claim)
