@@ -37,6 +37,7 @@ _WAREHOUSE_DRIVERS = {
     "mariadb+pymysql": "mariadb+pymysql",
     "sqlite": "sqlite",
 }
+_SCHEMA_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"
 _UNSAFE_TO_SHOW = re.compile(r"SECRET|PASSWORD|KEY|EMAIL|URL")
 
 
@@ -259,7 +260,16 @@ class Settings(BaseSettings):
         "CALLHISTORY_WAREHOUSE_SCHEMA",
         None,
         "Schema of the tables, where the database has schemas; unset: its own default",
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$",
+        pattern=_SCHEMA_NAME,
+    )
+    new_warehouse_url: Annotated[SecretStr, AfterValidator(_warehouse_url)] | None = _setting(
+        "CALLHISTORY_NEW_WAREHOUSE_URL", None, "The warehouse that `callhistory move` copies everything to"
+    )
+    new_warehouse_schema: str | None = _setting(
+        "CALLHISTORY_NEW_WAREHOUSE_SCHEMA",
+        None,
+        "Schema of the tables there; unset: its own default",
+        pattern=_SCHEMA_NAME,
     )
     lake_url: Annotated[str, AfterValidator(_storage_url)] = _setting(
         "CALLHISTORY_LAKE_URL",

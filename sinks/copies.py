@@ -126,8 +126,12 @@ def _running_sum(lengths: Sequence[int]) -> Iterator[int]:
 
 
 def fetched(connection: sa.Connection, table: Table, query: sa.Select[Any]) -> Iterator[pa.Table]:
-    """Yield the rows of ``query`` in batches, in the declared types."""
-    schema = _schema(table)
+    """Yield the rows of ``query``, which selects columns of ``table``, in batches, in the declared types.
+
+    Raises ``DataError`` for a value that is not of its column's type.
+    """
+    names = [column.name for column in query.selected_columns]
+    schema = pa.schema([pa.field(name, table.arrow_schema.field(name).type) for name in names])
     try:
         with connection.execute(query, execution_options={"yield_per": BATCH_ROWS}) as result:
             for rows in result.partitions():

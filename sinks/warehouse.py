@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from types import MappingProxyType, TracebackType
@@ -16,25 +16,38 @@ from sinks.dialects import backend_for
 from sinks.views import View, views
 from transforms.errors import BusyError, CallHistoryError, CollisionError, StorageError
 from transforms.hashing import digest
-from transforms.schema import TABLES
+from transforms.schema import TABLES, Table
 
 once_more_on_collision = stamina.retry(on=CollisionError, attempts=5, wait_initial=0.02, wait_max=0.5)
 """For what inserts a row where there is none: should another process do the same, it is done again and finds it."""
 
+VIEW_STATE_PREFIX = "view "
+"""Begins the names in ``pipeline_state`` that tell which views this database has."""
+
 
 class Warehouse:
-    """The tables of ``schema.TABLES`` in the database that ``url`` (SQLAlchemy, with its driver) names.
+    """The tables of ``schema.TABLES``, and their views, in the database that ``url`` (SQLAlchemy, with driver) names.
 
     ``schema`` puts them into that schema, where the database has schemas; ``StorageError`` where it has none.
-    ``busy_timeout_seconds`` bounds each wait for a lock. Nothing is opened before the first use. A warehouse may be
-    used by several threads; ``close`` it, or use it as a context manager, to give its connections back.
+    ``busy_timeout_seconds`` bounds each wait for a lock. ``setting`` is what errors call the setting of the URL.
+    Nothing is opened before the first use. A warehouse may be used by several threads; ``close`` it, or use it as a
+    context manager, to give its connections back.
     """
 
-    def __init__(self, url: str, schema: str | None = None, *, busy_timeout_seconds: float = 60.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        schema: str | None = None,
+        *,
+        busy_timeout_seconds: float = 60.0,
+        setting: str = "CALLHISTORY_WAREHOUSE_URL",
+    ) -> None:
         self._backend = backend_for(url, busy_timeout_seconds)
         self._busy_timeout_seconds = busy_timeout_seconds
+        self._setting = setting
         if schema is not None and not self._backend.has_schemas:
-            raise StorageError(f"CALLHISTORY_WAREHOUSE_SCHEMA: a {self.name} database has no schemas; leave it unset")
+            schema_setting = setting.replace("_URL", "_SCHEMA")
+            raise StorageError(f"{schema_setting}: a {self.name} database has no schemas; leave it unset")
         self._schema = schema
         metadata = sa.MetaData(schema=schema)
         self.tables: Mapping[str, sa.Table] = MappingProxyType({t.name: t.sql_table(metadata) for t in TABLES})
@@ -110,7 +123,7 @@ class Warehouse:
         table = sa.Table(view.name, sa.MetaData(schema=self._schema))
         label = connection.dialect.identifier_preparer.format_table(table)
         statement = str(view.query.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
-        state, name = self.tables["pipeline_state"], f"view {view.name}"
+        state, name = self.tables["pipeline_state"], VIEW_STATE_PREFIX + view.name
         value = f'"{digest(f"{statement} {view.description} {view.columns}".encode())}"'
         remembered = connection.scalar(sa.select(state.c.value).where(state.c.name == name))
         if remembered == value and self._backend.column_names(connection, table):
@@ -177,7 +190,7 @@ class Warehouse:
         is_held = failure is not None and failure.kind is BusyError and (failure is not LOST or self._has_answered)
         if not is_open and not is_held:
             reason = self._backend.reason(error)
-            return StorageError(f"cannot open the {self._backend.label}: {reason} (CALLHISTORY_WAREHOUSE_URL)")
+            return StorageError(f"cannot open the {self._backend.label}: {reason} ({self._setting})")
         code = self._backend.code(error)
         if failure is None:
             return StorageError(f"the {self._backend.label} refuses a statement ({code})")

@@ -18,6 +18,7 @@ from pipelines.cli.drift import drift
 from pipelines.cli.export import backfill, export
 from pipelines.cli.greetings import greetings
 from pipelines.cli.live import live
+from pipelines.cli.move import move
 from pipelines.cli.output import Output, write_json
 from pipelines.cli.recordings import recordings
 from pipelines.cli.rejects import rejects
@@ -41,6 +42,7 @@ app.command("status")(status)
 app.command("drift")(drift)
 app.command("verify")(verify)
 app.command("replay")(replay)
+app.command("move")(move)
 app.command("check")(check)
 app.command("live")(live)
 app.add_typer(rejects)

@@ -76,19 +76,19 @@ class PostgreSQL(Backend):
 
     @override
     def load(self, connection: sa.Connection, table: sa.Table, batch: pa.Table) -> None:
-        quote = connection.dialect.identifier_preparer.quote
-        names = ", ".join(quote(name) for name in batch.column_names)
+        preparer = connection.dialect.identifier_preparer
+        names = ", ".join(preparer.quote(name) for name in batch.column_names)
         driver_connection: Any = connection.connection.driver_connection
         with (
             driver_connection.cursor() as cursor,
-            cursor.copy(f"COPY {quote(table.name)} ({names}) FROM STDIN") as copy,
+            cursor.copy(f"COPY {preparer.format_table(table)} ({names}) FROM STDIN") as copy,
         ):
             for part in batch.to_batches(max_chunksize=_ROWS_PER_STATEMENT):
                 copy.write(tab_separated(part))
 
     @override
     def loaded(self, connection: sa.Connection, table: sa.Table) -> None:
-        connection.exec_driver_sql(f"ANALYZE {connection.dialect.identifier_preparer.quote(table.name)}")
+        connection.exec_driver_sql(f"ANALYZE {connection.dialect.identifier_preparer.format_table(table)}")
 
     @override
     def utc_now(self, connection: sa.Connection) -> datetime:
