@@ -52,7 +52,7 @@ def set_up_logs(log_format: str, *, verbose: bool = False, stream: TextIO | None
     ``text``: Python's and Prefect's own, which is left as it is.
     """
     root = logging.getLogger()
-    for ours in [handler for handler in root.handlers if isinstance(handler, _JsonHandler)]:
+    for ours in [handler for handler in root.handlers if isinstance(handler, JsonLinesHandler)]:
         root.removeHandler(ours)
     logging.captureWarnings(log_format == "json")
     if log_format != "json":
@@ -62,7 +62,7 @@ def set_up_logs(log_format: str, *, verbose: bool = False, stream: TextIO | None
         for handler in [handler for handler in found.handlers if _writes_to_terminal(handler)]:
             found.removeHandler(handler)
             found.propagate = True
-    root.addHandler(_JsonHandler(stream or sys.stderr))
+    root.addHandler(JsonLinesHandler(stream or sys.stderr))
     root.setLevel(logging.INFO if verbose else logging.WARNING)
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
 
@@ -87,7 +87,9 @@ class LoggedLines(io.TextIOBase):
         return len(text)
 
 
-class _JsonHandler(logging.StreamHandler[TextIO]):
+class JsonLinesHandler(logging.StreamHandler[TextIO]):
+    """Writes log records as JSON; Prefect leaves the root logger alone that has a handler with such a public name."""
+
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
         self.setFormatter(_formatter())

@@ -38,6 +38,7 @@ _WAREHOUSE_DRIVERS = {
     "sqlite": "sqlite",
 }
 _SCHEMA_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"
+_LOG_FORMAT = "CALLHISTORY_LOG_FORMAT"
 _UNSAFE_TO_SHOW = re.compile(r"SECRET|PASSWORD|KEY|EMAIL|URL")
 
 
@@ -120,6 +121,13 @@ def _ages(value: object) -> tuple[timedelta, ...]:
     if any(later <= earlier for earlier, later in itertools.pairwise(ages)):
         raise ValueError("should be ascending durations such as 1d,3d,7d,30d")
     return ages
+
+
+def _notify_urls(value: object) -> tuple[SecretStr, ...]:
+    urls = re.split(r"[,\s]+(?=[a-z][a-z0-9+-]*://)", str(value).strip(" ,"), flags=re.IGNORECASE)
+    if not all(re.match(r"[a-z][a-z0-9+-]*://.", url, re.IGNORECASE) for url in urls):
+        raise ValueError("should be addresses as Apprise writes them, separated by commas, such as mailto://...")
+    return tuple(map(SecretStr, urls))
 
 
 def _timezone(value: object) -> ZoneInfo:
@@ -311,6 +319,17 @@ class Settings(BaseSettings):
     pii_key: SecretStr | None = _setting(
         "CALLHISTORY_PII_KEY", None, "Secret key of the pseudonyms; needed when `CALLHISTORY_PII` is `pseudonymised`"
     )
+    log_format: Literal["text", "json"] = _setting(
+        _LOG_FORMAT, "text", "What commands and flows write to stderr: `text`, or a JSON object per line"
+    )
+    stale_after: Annotated[timedelta, PlainValidator(parse_duration)] = _setting(
+        "CALLHISTORY_STALE_AFTER",
+        timedelta(hours=36),
+        "How long a closed day may be incomplete, and how old the newest data may get, before it is an alert",
+    )
+    notify_urls: Annotated[tuple[SecretStr, ...], NoDecode, PlainValidator(_notify_urls)] = _setting(
+        "CALLHISTORY_NOTIFY_URLS", (), "Whom to tell of alerts and failed runs: Apprise URLs separated by commas"
+    )
 
     def operation(self, name: str) -> Operation:
         """Return the operation called ``name`` in `OPERATIONS`, at the endpoint that is configured for it."""
@@ -362,6 +381,16 @@ def settings_reference() -> list[tuple[str, str, str]]:
         (str(field.validation_alias), _written(field), field.description or "")
         for field in Settings.model_fields.values()
     ]
+
+
+def log_format(env_file: str = ".env") -> str:
+    """Return ``CALLHISTORY_LOG_FORMAT`` as it stands, wrong or not: also what is wrong with settings is logged."""
+    from dotenv import dotenv_values
+
+    try:
+        return os.environ.get(_LOG_FORMAT) or dotenv_values(env_file).get(_LOG_FORMAT) or "text"
+    except (OSError, UnicodeDecodeError):
+        return "text"
 
 
 class _Found(NamedTuple):

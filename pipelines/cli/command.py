@@ -5,9 +5,9 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 done but incomplete, 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
+import logging
 import os
 import sys
 import traceback
@@ -52,7 +52,7 @@ def command(body: Callable[Concatenate[Output, P], Report]) -> Callable[..., Non
     def run(*, as_json: bool, verbose: bool, debug: bool, **arguments: Any) -> None:
         output = Output(as_json=as_json, verbose=verbose)
         try:
-            with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+            with output.streams():
                 report = body(output, **arguments)  # type: ignore[call-arg]  # typer passes what it was told below
             output.finish(report)
         except BrokenPipeError:
@@ -60,7 +60,9 @@ def command(body: Callable[Concatenate[Output, P], Report]) -> Callable[..., Non
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(FAILED) from None
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last resort before the user
-            if debug:
+            if debug and output.json_logs:
+                output.log("traceback", logging.ERROR, traceback="".join(traceback.format_exception(error)))
+            elif debug:
                 traceback.print_exception(error, file=sys.stderr)
             raise typer.Exit(report_error(output, error)) from None
         raise typer.Exit(report.exit_code)
@@ -78,7 +80,8 @@ def command(body: Callable[Concatenate[Output, P], Report]) -> Callable[..., Non
 def report_error(output: Output, error: BaseException) -> int:
     """Tell the user what went wrong, in one line on stderr and with ``--json`` on stdout too; return the exit code."""
     message, exit_code = _described(error)
-    output.log(message if exit_code == STOPPED else f"error: {message}")
+    level = logging.WARNING if exit_code == STOPPED else logging.ERROR
+    output.log(message if exit_code == STOPPED else f"error: {message}", level, error_type=type(error).__name__)
     if output.as_json:
         write_json({"error": message, "error_type": type(error).__name__})
     return exit_code

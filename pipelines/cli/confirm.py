@@ -15,7 +15,7 @@ def confirmed(output: Output, deed: str, *, yes: bool) -> bool:
     output.log(f"about to {deed}")
     if yes:
         return True
-    if output.as_json or not sys.stdin.isatty():
+    if output.as_json or output.json_logs or not sys.stdin.isatty():
         raise UsageError("nothing was done: add --yes to do it without being asked")
     try:
         return typer.confirm("Do it?", err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import signal
 import sys
@@ -77,7 +78,7 @@ def main() -> NoReturn:
         sys.exit(app(standalone_mode=False))
     except typer.TyperException as error:
         message = f"{error.format_message()} (callhistory --help shows what there is)"
-        Output().log(f"error: {message}")
+        Output().log(f"error: {message}", logging.ERROR, error_type="UsageError")
         if "--json" in sys.argv:
             write_json({"error": message, "error_type": "UsageError"})
         sys.exit(WRONG_USAGE)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from pipelines.logs import LoggedLines, logger, set_up_logs
 
 _WIDTH_WITHOUT_TERMINAL = 120
 
@@ -24,16 +28,34 @@ class Report:
 
 
 class Output:
-    """The two streams of a command."""
+    """The two streams of a command; making it sets up the process's logs as ``CALLHISTORY_LOG_FORMAT`` says."""
 
     def __init__(self, *, as_json: bool = False, verbose: bool = False) -> None:
+        from pipelines.settings import log_format
+
         self.as_json = as_json
         self.verbose = verbose
-        self.logs = console_for(stderr=True)
+        self.json_logs = log_format() == "json"
+        # No bars among the lines, also where they are read on a terminal.
+        self.logs = Console(stderr=True, force_terminal=False) if self.json_logs else console_for(stderr=True)
+        set_up_logs("json" if self.json_logs else "text", verbose=verbose)
 
-    def log(self, line: str) -> None:
-        """Write one line to stderr, as it is."""
-        self.logs.print(line, markup=False, highlight=False, soft_wrap=True)
+    def log(self, line: str, level: int = logging.INFO, **fields: Any) -> None:
+        """Write one line to stderr, as it is; where logs are JSON, with ``fields`` beside it."""
+        if self.json_logs:
+            logger.log(level, "%s", line, extra=fields)
+        else:
+            self.logs.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    @contextlib.contextmanager
+    def streams(self) -> Iterator[None]:
+        """Keep what libraries print inside off stdout with ``--json``, and where logs are JSON, make lines of it."""
+        with contextlib.ExitStack() as redirected:
+            if self.json_logs:
+                redirected.enter_context(contextlib.redirect_stderr(LoggedLines("stderr")))
+            if self.as_json:
+                redirected.enter_context(contextlib.redirect_stdout(sys.stderr))
+            yield
 
     def finish(self, report: Report) -> None:
         """Write the result to stdout."""

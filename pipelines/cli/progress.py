@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -52,12 +53,17 @@ class RunProgress:
 
         with self._lock:
             self._rows_read[event.window] = max(event.rows_read, self._rows_read.get(event.window, 0))
-            if event.step in (Step.COMMITTED, Step.FAILED):
+            is_over = event.step in (Step.COMMITTED, Step.FAILED)
+            if is_over:
                 self._windows_done += 1
                 self._windows_left[event.window.call_date] -= 1
             calls = sum(self._rows_read.values())
             if self._bars:
                 self._bars.show(event, calls, self._windows_left)
+            elif self._output.json_logs:
+                level = logging.INFO if is_over else logging.DEBUG
+                rows = {"rows_read": event.rows_read, "rows_expected": event.rows_expected}
+                self._output.log(f"window {event.step}", level, step=event.step.value, **rows)
             elif self._output.verbose:
                 self._output.log(f"{event.window.label} {event.step}{_rows(event)}")
             elif time.monotonic() - self._last_line_at >= _SECONDS_BETWEEN_LINES:
