@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from pipelines.context import utc_now
 from pipelines.settings import Settings
+from pipelines.stringeex.budget import Priority
 from pipelines.stringeex.client import StringeeXClient
 from sinks.storage import Storage
 from sinks.warehouse import Warehouse
@@ -42,7 +43,7 @@ def _tried(name: str, check: Callable[[Settings], str], settings: Settings) -> C
 def _credentials(settings: Settings) -> str:
     now = utc_now()
     hour = (int((now - timedelta(hours=1)).timestamp() * 1000), int(now.timestamp() * 1000))
-    with StringeeXClient(settings) as client:
+    with StringeeXClient(settings, priority=Priority.INTERACTIVE) as client:
         client.request("history", params={"time": "{}-{}".format(*hour), "version": "2", "limit": "1"})
     return f"{settings.base_url} accepts them"
 

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from urllib.parse import urlsplit
 
 from pipelines.settings import Settings
+from pipelines.stringeex.budget import Priority
 from pipelines.stringeex.client import StringeeXClient
 from pipelines.stringeex.history import HistoryReader
 from pipelines.stringeex.traits import ServerTraits
@@ -114,10 +115,10 @@ def open_stores_to_read(settings: Settings) -> Iterator[Stores]:
 
 
 @contextmanager
-def open_pipeline(settings: Settings) -> Iterator[Pipeline]:
+def open_pipeline(settings: Settings, priority: Priority = Priority.EXPORT) -> Iterator[Pipeline]:
     """Open everything a run needs; what is found out about the server on the way is remembered at the end."""
     remove_leftovers()
-    with open_stores(settings) as stores, StringeeXClient(settings) as client:
+    with open_stores(settings) as stores, StringeeXClient(settings, priority=priority) as client:
         traits = stores.server_traits()
         reader = HistoryReader(client, traits=traits)
         try:

@@ -30,8 +30,8 @@ class Warehouse:
 
     ``schema`` puts them into that schema, where the database has schemas; ``StorageError`` where it has none.
     ``busy_timeout_seconds`` bounds each wait for a lock. ``setting`` is what errors call the setting of the URL.
-    Nothing is opened before the first use. A warehouse may be used by several threads; ``close`` it, or use it as a
-    context manager, to give its connections back.
+    ``declared`` are other tables, which have no views. Nothing is opened before the first use. A warehouse may be
+    used by several threads; ``close`` it, or use it as a context manager, to give its connections back.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class Warehouse:
         *,
         busy_timeout_seconds: float = 60.0,
         setting: str = "CALLHISTORY_WAREHOUSE_URL",
+        declared: Sequence[Table] = TABLES,
     ) -> None:
         self._backend = backend_for(url, busy_timeout_seconds)
         self._busy_timeout_seconds = busy_timeout_seconds
@@ -50,7 +51,8 @@ class Warehouse:
             raise StorageError(f"{schema_setting}: a {self.name} database has no schemas; leave it unset")
         self._schema = schema
         metadata = sa.MetaData(schema=schema)
-        self.tables: Mapping[str, sa.Table] = MappingProxyType({t.name: t.sql_table(metadata) for t in TABLES})
+        self.tables: Mapping[str, sa.Table] = MappingProxyType({t.name: t.sql_table(metadata) for t in declared})
+        self._views = views(self.tables) if declared is TABLES else []
         self._has_answered = False
 
     @property
@@ -115,7 +117,7 @@ class Warehouse:
                 if column.name not in present:
                     self._add_column(connection, column)
             self._backend.create_indexes(connection, table)
-        for view in views(self.tables):
+        for view in self._views:
             self._create_view(connection, view)
 
     def _create_view(self, connection: sa.Connection, view: View) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from transforms.columns import CALL_ID, CALL_ID_MAX_LENGTH, PARTITION_COLUMN, Column, Pii, Role, Table, bookkeeping
 from transforms.field_types import FIELD_MAX_LENGTH
-from transforms.side_tables import LIVE_CALLS, RECORDINGS
+from transforms.side_tables import LIVE_CALLS, RECORDINGS, REQUEST_BUDGET
 from transforms.types import BOOLEAN, DATE, INSTANT, INTEGER, JSON, SMALL_INTEGER, TEXT
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "PIPELINE_STATE",
     "RECORDINGS",
     "REJECTED_ROWS",
+    "REQUEST_BUDGET",
     "SOURCE_FIELDS",
     "TABLES",
     "Column",

@@ -1,11 +1,11 @@
-"""The tables of the side flows: recordings, and calls in progress."""
+"""The tables of the side flows: recordings, and calls in progress; and the shared request budget."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from transforms.columns import CALL_ID, Column, Pii, Table, bookkeeping
-from transforms.types import BOOLEAN, DATE, INSTANT, INTEGER, SMALL_INTEGER, TEXT
+from transforms.types import BOOLEAN, DATE, INSTANT, INTEGER, JSON, SMALL_INTEGER, TEXT
 
 RECORDINGS = Table(
     "recordings",
@@ -93,3 +93,19 @@ LIVE_CALLS = Table(
         ),
     ),
 )
+
+REQUEST_BUDGET = Table(
+    "request_budget",
+    "The requests that all processes have sent in the current blocks of time: one row per API.",
+    columns=(
+        bookkeeping("api", TEXT, "Host of the API.", nullable=False, key=True, max_length=512),
+        bookkeeping(
+            "state",
+            JSON,
+            "Requests taken by limit and block of time, who waits for which, and until when the account is blocked.",
+            nullable=False,
+        ),
+        bookkeeping("updated_at", INSTANT, "When a request last asked.", nullable=False, unit="UTC instant"),
+    ),
+)
+"""Not one of `transforms.schema.TABLES`: it is no part of the export, and beside a database file it has its own."""

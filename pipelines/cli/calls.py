@@ -96,10 +96,11 @@ def _do(
     """Say what will be done, ask, do it once, and report what the API answered."""
     if not confirmed(output, deed, yes=yes):
         return declined()
+    from pipelines.stringeex.budget import Priority
     from pipelines.stringeex.client import StringeeXClient
     from pipelines.stringeex.operations import StringeeX
 
-    with StringeeXClient(settings) as client:
+    with StringeeXClient(settings, priority=Priority.INTERACTIVE) as client:
         accepted = act(StringeeX(client))
     data = {"done": True, "operation": accepted.operation, "call_id": call_id, "r": 0, "answer": dict(accepted.answer)}
     return Report(data, lambda console: console.print(f"Done: the API accepted {accepted.operation} (r=0)."))

@@ -42,6 +42,7 @@ def demo(
     _remove_last_demo()
     from pipelines.run import plan_days
     from pipelines.settings import load_settings
+    from pipelines.stringeex.budget import Priority
     from pipelines.stringeex.simulator import spawn
 
     timezone = load_settings(None, require_api=False).timezone
@@ -63,7 +64,9 @@ def demo(
                 "CALLHISTORY_START_DATE": first.isoformat(),
             },
         )
-        summary = run_in_process(output, settings, lambda pipeline, now: plan_days(pipeline, first, yesterday, now))
+        summary = run_in_process(
+            output, settings, lambda pipeline, now: plan_days(pipeline, first, yesterday, now), Priority.EXPORT
+        )
     queries = {
         "parquet": _command(f"duckdb.sql('''{_PER_DAY} FROM '{_PARQUET}' {_ORDERED}''').show()"),
         "database": _command(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pipelines.context import Pipeline
     from pipelines.planner import DayPlan
     from pipelines.settings import Settings
+    from pipelines.stringeex.budget import Priority
 
 _ERRORS_SHOWN = 10
 _DAYS_SHOWN = 40
@@ -40,8 +41,9 @@ def export(output: Output) -> Report:
 
         return summary_report(run_export_flow())
     from pipelines.run import plan_export
+    from pipelines.stringeex.budget import Priority
 
-    return summary_report(run_in_process(output, settings, plan_export))
+    return summary_report(run_in_process(output, settings, plan_export, Priority.EXPORT))
 
 
 @command
@@ -74,23 +76,30 @@ def backfill(
 
         return summary_report(run_backfill_flow(first_date, last_date, force))
     from pipelines.run import plan_days
+    from pipelines.stringeex.budget import Priority
 
     return summary_report(
         run_in_process(
-            output, settings, lambda pipeline, now: plan_days(pipeline, first_date, last_date, now, force=force)
+            output,
+            settings,
+            lambda pipeline, now: plan_days(pipeline, first_date, last_date, now, force=force),
+            Priority.BACKFILL,
         )
     )
 
 
 def run_in_process(
-    output: Output, settings: Settings, plan: Callable[[Pipeline, datetime], Sequence[DayPlan]]
+    output: Output,
+    settings: Settings,
+    plan: Callable[[Pipeline, datetime], Sequence[DayPlan]],
+    priority: Priority,
 ) -> dict[str, Any]:
     """Export what ``plan`` says is due, showing progress; return `RunSummary.to_dict`."""
     from pipelines.context import open_pipeline, utc_now
     from pipelines.run import run_plans
 
     tell_retries(output)
-    with open_pipeline(settings) as pipeline:
+    with open_pipeline(settings, priority) as pipeline:
         now = utc_now()
         plans = plan(pipeline, now)
         with RunProgress(output, plans) as progress:

@@ -33,6 +33,7 @@ def upload(
     from pipelines.settings import load_settings
 
     settings = load_settings()
+    from pipelines.stringeex.budget import Priority
     from pipelines.stringeex.client import StringeeXClient
     from pipelines.stringeex.operations import StringeeX, check_greeting
 
@@ -44,7 +45,7 @@ def upload(
     deed = f"upload {file.name} ({audio.extension.upper()}, {audio.duration_seconds:.1f} seconds) as a greeting"
     if not confirmed(output, deed, yes=yes):
         return declined()
-    with StringeeXClient(settings) as client:
+    with StringeeXClient(settings, priority=Priority.INTERACTIVE) as client:
         greeting = StringeeX(client).upload_greeting(file, description)
     data = {"done": True, "filename": greeting.filename, "file_sid": greeting.file_sid}
     return Report(

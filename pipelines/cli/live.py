@@ -43,13 +43,14 @@ def live(
     settings = load_settings()
     from pipelines.context import open_stores
     from pipelines.live import take_snapshot
+    from pipelines.stringeex.budget import Priority
     from pipelines.stringeex.client import StringeeXClient
     from pipelines.stringeex.operations import StringeeX
 
     tell_retries(output)
     with ExitStack() as stack:
         stores: Stores | None = stack.enter_context(open_stores(settings)) if store else None
-        api = StringeeX(stack.enter_context(StringeeXClient(settings)))
+        api = StringeeX(stack.enter_context(StringeeXClient(settings, priority=Priority.INTERACTIVE)))
         snapshot = take_snapshot(api, stores)
         zone = settings.timezone
         if watch:

@@ -51,12 +51,13 @@ def archive(output: Output) -> Report:
         return archive_report(run_archive_flow())
     from pipelines.context import open_stores
     from pipelines.recordings.archive import archive_recordings
+    from pipelines.stringeex.budget import Priority
     from pipelines.stringeex.client import StringeeXClient
 
     tell_retries(output)
     with (
         open_stores(settings) as stores,
-        StringeeXClient(settings) as client,
+        StringeeXClient(settings, priority=Priority.RECORDINGS) as client,
         ArchiveProgress(output) as progress,
     ):
         return archive_report(archive_recordings(stores, client, on_event=progress).to_dict())
@@ -126,10 +127,11 @@ def delete(
         raise UsageError(f"--older-than {older_than!r} {error}") from error
     settings = load_settings()
     from pipelines.context import open_stores
+    from pipelines.stringeex.budget import Priority
     from pipelines.stringeex.client import StringeeXClient
     from pipelines.stringeex.operations import StringeeX
 
-    with open_stores(settings) as stores, StringeeXClient(settings) as client:
+    with open_stores(settings) as stores, StringeeXClient(settings, priority=Priority.RECORDINGS) as client:
         if call_id is not None:
             return _delete_one(output, stores, StringeeX(client), call_id, without_copy=without_copy, yes=yes)
         assert age is not None, "one of both is given"
@@ -197,13 +199,14 @@ def download(
 
     settings = load_settings()
     from pipelines.recordings.one import download_to_file
+    from pipelines.stringeex.budget import Priority
     from pipelines.stringeex.client import StringeeXClient
     from pipelines.stringeex.operations import StringeeX
 
     tell_retries(output)
     if to is not None and to.exists() and not force:
         raise UsageError(f"{to} is there already: add --force to write over it, or choose another name")
-    with StringeeXClient(settings) as client:
+    with StringeeXClient(settings, priority=Priority.INTERACTIVE) as client:
         recording, path = download_to_file(StringeeX(client), call_id, to, settings, overwrite=force)
     data = {
         "call_id": call_id,

@@ -44,12 +44,13 @@ def verify(
     settings = load_settings(require_api=not offline)
     first_date, last_date = date_range(first, last, datetime.now(settings.timezone).date())
     from pipelines.context import open_pipeline, open_stores_to_read
+    from pipelines.stringeex.budget import Priority
     from pipelines.verify import days_to_verify, verify_day
 
     tell_retries(output)
     now = datetime.now(UTC)
     days = []
-    with open_stores_to_read(settings) if offline else open_pipeline(settings) as stores:
+    with open_stores_to_read(settings) if offline else open_pipeline(settings, Priority.VERIFY) as stores:
         for day in days_to_verify(stores, first_date, last_date, now):
             days.append(verify_day(stores, day, now, offline=offline))
             output.log(f"{day} {'ok' if days[-1].is_right else 'DIFFERS'}")

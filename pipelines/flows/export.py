@@ -16,6 +16,7 @@ from pipelines.flows.states import failed, named
 from pipelines.planner import DayPlan
 from pipelines.run import plan_days, plan_export, plan_recent
 from pipelines.settings import load_settings
+from pipelines.stringeex.budget import Priority
 from transforms.errors import CallHistoryError, SettingsError
 
 
@@ -54,12 +55,18 @@ def backfill_calls(
     """
     if first > last:
         return failed(SettingsError(f"first ({first}) comes after last ({last}): exchange them"))
-    return _run(lambda pipeline: plan_days(pipeline, first, last, utc_now(), force=force), concurrency)
+    return _run(
+        lambda pipeline: plan_days(pipeline, first, last, utc_now(), force=force), concurrency, Priority.BACKFILL
+    )
 
 
-def _run(plan: Callable[[Pipeline], Sequence[DayPlan]], concurrency: int | None = None) -> dict[str, Any] | State[Any]:
+def _run(
+    plan: Callable[[Pipeline], Sequence[DayPlan]],
+    concurrency: int | None = None,
+    priority: Priority = Priority.EXPORT,
+) -> dict[str, Any] | State[Any]:
     try:
-        with open_pipeline(load_settings()) as pipeline:
+        with open_pipeline(load_settings(), priority) as pipeline:
             return run_days(pipeline, plan(pipeline), concurrency or pipeline.settings.concurrency)
     except CallHistoryError as error:
         return failed(error)

@@ -11,6 +11,7 @@ from pipelines.context import open_stores
 from pipelines.flows.states import failed, named
 from pipelines.live import take_snapshot
 from pipelines.settings import load_settings
+from pipelines.stringeex.budget import Priority
 from pipelines.stringeex.client import StringeeXClient
 from pipelines.stringeex.operations import StringeeX
 from transforms.errors import CallHistoryError
@@ -24,7 +25,7 @@ def snapshot_live_calls() -> dict[str, Any] | State[Any]:
     """
     try:
         settings = load_settings()
-        with open_stores(settings) as stores, StringeeXClient(settings) as client:
+        with open_stores(settings) as stores, StringeeXClient(settings, priority=Priority.INTERACTIVE) as client:
             snapshot = take_snapshot(StringeeX(client), stores)
     except CallHistoryError as error:
         return failed(error)

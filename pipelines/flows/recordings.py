@@ -12,6 +12,7 @@ from pipelines.flows.artifacts import show_archive
 from pipelines.flows.states import IncompleteRunError, failed, named
 from pipelines.recordings.archive import archive_recordings as drain_recordings
 from pipelines.settings import load_settings
+from pipelines.stringeex.budget import Priority
 from pipelines.stringeex.client import StringeeXClient
 from transforms.errors import CallHistoryError
 
@@ -24,7 +25,7 @@ def archive_recordings() -> dict[str, Any] | State[Any]:
     """
     try:
         settings = load_settings()
-        with open_stores(settings) as stores, StringeeXClient(settings) as client:
+        with open_stores(settings) as stores, StringeeXClient(settings, priority=Priority.RECORDINGS) as client:
             summary = drain_recordings(stores, client).to_dict()
         show_archive(summary)
         if not summary["complete"]:

@@ -12,6 +12,7 @@ from pipelines.context import open_pipeline, open_stores_to_read, utc_now
 from pipelines.flows.artifacts import show_verification
 from pipelines.flows.states import IncompleteRunError, failed, named
 from pipelines.settings import load_settings
+from pipelines.stringeex.budget import Priority
 from pipelines.verify import DayCheck, days_to_verify, verify_day
 from pipelines.windows import ONE_DAY, local_date
 from transforms.errors import CallHistoryError
@@ -48,7 +49,7 @@ def _verify(days: int, *, offline: bool) -> dict[str, Any]:
     logger, now = get_run_logger(), utc_now()
     settings = load_settings(require_api=not offline)
     checks: list[DayCheck] = []
-    with open_stores_to_read(settings) if offline else open_pipeline(settings) as stores:
+    with open_stores_to_read(settings) if offline else open_pipeline(settings, Priority.VERIFY) as stores:
         yesterday = local_date(now, stores.timezone) - ONE_DAY
         for call_date in days_to_verify(stores, None, yesterday, now)[-days:]:
             checks.append(verify_day(stores, call_date, now, offline=offline))

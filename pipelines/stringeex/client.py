@@ -18,7 +18,7 @@ import stamina
 
 from pipelines.settings import Settings, is_loopback
 from pipelines.stringeex.auth import TOKEN_HEADER, KeyPairAuth, PortalLoginAuth, TokenAuth
-from pipelines.stringeex.budget import RequestBudget, shared_budget
+from pipelines.stringeex.budget import Priority, RequestBudget, open_budget
 from pipelines.stringeex.endpoints import Operation
 from pipelines.stringeex.envelope import RejectedError, parse, read_body, retry_after_seconds
 from transforms.errors import (
@@ -75,19 +75,21 @@ class _Request:
 class StringeeXClient:
     """One account's API, for all threads: pooled connections, one token, one budget. A context manager.
 
-    ``budget`` defaults to the one that the process shares per account; ``transport`` and ``retry`` are for tests.
+    ``priority`` says who goes first when all processes of the account together run short of requests; ``budget``,
+    ``transport`` and ``retry`` are for tests.
     """
 
     def __init__(
         self,
         settings: Settings,
         *,
+        priority: Priority = Priority.EXPORT,
         budget: RequestBudget | None = None,
         transport: httpx.BaseTransport | None = None,
         retry: RetryPolicy | None = None,
     ) -> None:
         self.settings = settings
-        self.budget = budget or shared_budget(settings)
+        self.budget = budget or open_budget(settings, priority)
         self._retry = retry or RetryPolicy()
         self._reached = False
         self._closed = threading.Event()
@@ -109,6 +111,7 @@ class StringeeXClient:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+        self.budget.close()
 
     @property
     def has_answered(self) -> bool:

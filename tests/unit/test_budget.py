@@ -1,15 +1,18 @@
-"""The request budget, on a virtual clock: never more than allowed in any block of the clock."""
+"""The request budget, on a virtual clock: never more than allowed in any block of the clock, and who goes first."""
 
+import json
+import logging
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.settings import load_settings
-from pipelines.stringeex.budget import Block, RequestBudget, shared_budget
-from transforms.errors import RetryableError
+from pipelines.stringeex.blocks import CLOCK_SKEW_SECONDS, HEAD_START_SECONDS, no_counts, take
+from pipelines.stringeex.budget import Block, Priority, ProcessCounters, RequestBudget, open_budget
+from transforms.errors import BusyError, RetryableError, StorageError
 
 
 class VirtualClock:
@@ -24,8 +27,8 @@ class VirtualClock:
         self.now += seconds
 
 
-def budget_at(clock, *blocks, skew_seconds=0.2):
-    return RequestBudget(blocks, clock=clock, wait=clock.wait, skew_seconds=skew_seconds)
+def budget_at(clock, *blocks, **options):
+    return RequestBudget(blocks, clock=clock, wait=clock.wait, **options)
 
 
 def sent_per_block(instants, block, offset=0.0):
@@ -128,15 +131,6 @@ def test_threads_share_one_budget_and_a_stopped_one_is_let_go():
     assert len(outcomes) == 8
 
 
-def test_one_budget_per_account_in_a_process():
-    def budget_of(sid, **more):
-        overrides = {"STRINGEEX_API_KEY_SID": sid, "STRINGEEX_API_KEY_SECRET": "secret", **more}
-        return shared_budget(load_settings(None, overrides=overrides))
-
-    assert budget_of("SKone") is budget_of("SKone", CALLHISTORY_CONCURRENCY="2")
-    assert budget_of("SKone") is not budget_of("SKtwo")
-
-
 @pytest.mark.parametrize("retry_after_seconds", [None, 30.0])
 def test_nobody_waits_a_day_because_the_clock_was_set_back_by_one(retry_after_seconds):
     clock = VirtualClock()
@@ -148,3 +142,166 @@ def test_nobody_waits_a_day_because_the_clock_was_set_back_by_one(retry_after_se
         assert budget.acquire("history") == 0
     budget.blocked("history", 30.0)
     assert budget.acquire("history") >= 30, "a new 429 counts all the same"
+
+
+BORDER = 1_000_010.0
+HISTORY = Block(10, 30, "history")
+
+
+class Takers:
+    """Processes that share counts: each asks at an instant and, refused, asks again after as long as it was told."""
+
+    def __init__(self, blocks, clock_errors=(0.0,)):
+        self.blocks = blocks
+        self.clock_errors = clock_errors
+        self.counts = no_counts()
+        self.let_through = []
+
+    def ask(self, instant, priority=Priority.EXPORT, taker=0):
+        """Return 0, or how long to wait; ``instant`` is the provider's."""
+        now = instant + self.clock_errors[taker % len(self.clock_errors)]
+        # As between processes: what is kept has to survive as JSON.
+        self.counts = json.loads(json.dumps(self.counts))
+        wait = take(self.counts, self.blocks, priority, now, CLOCK_SKEW_SECONDS)
+        assert wait >= 0
+        if not wait:
+            self.let_through.append((instant, priority))
+        return wait
+
+    def run(self, *workers):
+        """Have workers ask in turn: each a priority, when it begins and ends, and how long a request keeps it busy.
+
+        Return the priorities by block of ten seconds, counted from `BORDER`.
+        """
+        asking = [(began, number) for number, (_, began, _, _) in enumerate(workers)]
+        while asking:
+            asking.sort()
+            instant, number = asking.pop(0)
+            priority, _, ends, busy_seconds = workers[number]
+            if instant < ends:
+                asking.append((instant + (self.ask(instant, priority, number) or busy_seconds), number))
+        blocks = defaultdict(Counter)
+        for instant, priority in self.let_through:
+            blocks[int((instant - BORDER) // 10)][priority] += 1
+        return blocks
+
+
+@given(
+    blocks=BLOCKS,
+    asked=st.lists(st.tuples(st.floats(0, 15), st.sampled_from(Priority), st.integers(0, 7)), min_size=1, max_size=80),
+    began=st.floats(0, 4000),
+    clock_errors=st.lists(st.floats(-0.19, 0.19), min_size=8, max_size=8),
+)
+def test_no_interleaving_of_takers_overdraws_a_block(blocks, asked, began, clock_errors):
+    takers, instant = Takers(blocks, clock_errors), began
+    for pause, priority, taker in asked:
+        instant += pause
+        takers.ask(instant, priority, taker)
+    for block in blocks:
+        instants = [instant for instant, _ in takers.let_through]
+        assert max(sent_per_block(instants, block).values(), default=0) <= block.limit
+
+
+@pytest.mark.parametrize("lower", [Priority.BACKFILL, Priority.VERIFY])
+def test_a_waiting_export_goes_first_and_nobody_waits_for_one_that_is_gone(lower):
+    many = [(lower, BORDER - 9, BORDER + 50, 0.05)] * 8
+    few = [(Priority.EXPORT, BORDER - 5, BORDER + 25, 0.05)] * 2
+    blocks = Takers([HISTORY]).run(*many, *few)
+    assert blocks[-1] == {lower: 30}, "nobody else was there"
+    assert blocks[0] == blocks[1] == {Priority.EXPORT: 30}
+    assert blocks[3] == blocks[4] == {lower: 30}, "it waited for this block, and was gone when it came"
+
+
+def test_what_the_first_leave_goes_to_the_next():
+    """Slow ones of three priorities, and a fast one of the lowest: every block is used up, and each gets its turn."""
+    slow = [(priority, BORDER - 5, BORDER + 60, 2.0) for priority in (Priority.EXPORT, Priority.BACKFILL)]
+    fast = [(Priority.VERIFY, BORDER - 9, BORDER + 60, 0.05)] * 3
+    blocks = Takers([HISTORY]).run(*slow, *fast)
+    for number in range(6):
+        assert blocks[number].total() == 30
+        assert min(blocks[number][Priority.EXPORT], blocks[number][Priority.BACKFILL]) >= 1
+        assert blocks[number][Priority.VERIFY] >= 15
+
+
+def test_waiting_for_one_block_keeps_nobody_from_another():
+    takers = Takers([HISTORY])
+    assert [takers.ask(BORDER + 1) for _ in range(30)] == [0.0] * 30
+    assert takers.ask(BORDER + 1) > 0
+    takers.blocks = [Block(60, 1, "recording")]
+    assert takers.ask(BORDER + 10.3, Priority.RECORDINGS) == 0
+
+
+def test_who_waits_for_the_border_wakes_at_the_border():
+    takers = Takers([HISTORY])
+    for _ in range(30):
+        takers.ask(BORDER + 1)
+    assert takers.ask(BORDER + 2) == pytest.approx(8.2)
+    assert takers.ask(BORDER + 2, Priority.BACKFILL) == pytest.approx(8.2 + HEAD_START_SECONDS)
+    assert takers.ask(BORDER + 10.2) == 0
+
+
+class Unreachable:
+    """Counters of a database that is down."""
+
+    def __init__(self, error):
+        self.error = error
+        self.asked = 0
+
+    def change(self, body):
+        self.asked += 1
+        raise self.error
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("error", [BusyError("the database is busy"), StorageError("cannot open the database")])
+def test_what_a_person_waits_for_does_without_the_database(error, caplog):
+    down = Unreachable(error)
+    clock = VirtualClock(1_000_003.0)
+    budget = budget_at(clock, HISTORY, counters=down, priority=Priority.INTERACTIVE)
+    with caplog.at_level(logging.WARNING):
+        assert [budget.acquire("history") for _ in range(30)] == [0.0] * 30
+        assert budget.acquire("history") == pytest.approx(7.2), "it still counts"
+    assert [record.getMessage() for record in caplog.records] == [f"counting requests in this process only: {error}"]
+    assert down.asked == 1
+
+
+@pytest.mark.parametrize("priority", [p for p in Priority if p is not Priority.INTERACTIVE])
+def test_what_runs_unattended_does_not(priority):
+    budget = budget_at(VirtualClock(), HISTORY, counters=Unreachable(BusyError("busy")), priority=priority)
+    with pytest.raises(BusyError):
+        budget.acquire("history")
+    with pytest.raises(BusyError):
+        budget.blocked("history")
+    assert budget.counts() == {}
+
+
+def test_without_a_limit_nothing_is_asked_of_the_database(tmp_path):
+    """Not even for a request that has none while others have one."""
+    limits = {
+        "STRINGEEX_HISTORY_REQUESTS_PER_10S": "0",
+        "STRINGEEX_REQUESTS_PER_10S": "0",
+        "STRINGEEX_REQUESTS_PER_HOUR": "0",
+        "CALLHISTORY_WAREHOUSE_URL": f"duckdb:///{tmp_path}/warehouse.duckdb",
+    }
+    for recordings_per_minute in ("0", "30"):
+        overrides = limits | {"STRINGEEX_RECORDINGS_PER_MINUTE": recordings_per_minute}
+        budget = open_budget(load_settings(None, overrides=overrides, require_api=False), Priority.EXPORT)
+        for _ in range(100):
+            budget.acquire("history")
+    assert list(tmp_path.iterdir()) == []
+    budget.acquire("download_recording")
+    assert [path.name for path in tmp_path.iterdir()] == ["warehouse.duckdb.requests.sqlite"]
+
+
+def test_budgets_share_what_their_counters_count():
+    clock = VirtualClock(1_000_003.0)
+    counters = ProcessCounters(clock)
+    one, other = (budget_at(clock, HISTORY, counters=counters) for _ in range(2))
+    for _ in range(15):
+        assert one.acquire("history") == other.acquire("history") == 0
+    assert one.counts() == {"history": 15}
+    assert other.acquire("history") == pytest.approx(7.2)
+    one.blocked("history", 5.0)
+    assert other.acquire("history") == pytest.approx(5.2)

@@ -23,6 +23,7 @@ from transforms.schema import (
     PARTITION_COLUMN,
     PIPELINE_STATE,
     REJECTED_ROWS,
+    REQUEST_BUDGET,
     TABLES,
     Column,
     Pii,
@@ -56,8 +57,9 @@ EXPECTED: dict[str, tuple[str, str, str, str, str, str]] = {
 }
 """Each logical type in pandas, Arrow, and the databases in the order of ``DIALECTS``; written out by hand."""
 
+DECLARED = (*TABLES, REQUEST_BUDGET)
 COLUMNS = [
-    pytest.param(table, column, id=f"{table.name}.{column.name}") for table in TABLES for column in table.columns
+    pytest.param(table, column, id=f"{table.name}.{column.name}") for table in DECLARED for column in table.columns
 ]
 
 VALUES: dict[str, list[Any]] = {
@@ -73,11 +75,11 @@ VALUES: dict[str, list[Any]] = {
 
 def test_the_table_of_expectations_is_complete() -> None:
     assert {logical.name for logical in LOGICAL_TYPES} == set(EXPECTED) == set(VALUES)
-    assert {column.type.name for table in TABLES for column in table.columns} <= set(EXPECTED)
+    assert {column.type.name for table in DECLARED for column in table.columns} <= set(EXPECTED)
 
 
 @pytest.mark.parametrize("dialect", list(DIALECTS))
-@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+@pytest.mark.parametrize("table", DECLARED, ids=lambda table: table.name)
 def test_ddl_of_every_column(table: Table, dialect: str) -> None:
     ddl = str(CreateTable(table.sql_table(sa.MetaData())).compile(dialect=DIALECTS[dialect]))
     lines = {line.strip(' \t`"').split()[0].strip('`"'): line for line in ddl.splitlines() if line.startswith("\t")}
@@ -154,7 +156,7 @@ def test_every_column_says_what_a_reader_needs(table: Table, column: Column) -> 
 
 
 def test_keys() -> None:
-    assert {table.name: table.key for table in TABLES} == {
+    assert {table.name: table.key for table in DECLARED} == {
         "calls": ("call_id",),
         "call_participants": ("call_id", "position"),
         "rejected_rows": ("window_start", "reject_id"),
@@ -165,10 +167,11 @@ def test_keys() -> None:
         "pipeline_state": ("name",),
         "recordings": ("call_id",),
         "live_calls": ("snapshot_at", "call_id"),
+        "request_budget": ("api",),
     }
 
 
-@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+@pytest.mark.parametrize("table", DECLARED, ids=lambda table: table.name)
 def test_a_key_fits_into_an_index_of_mariadb(table: Table) -> None:
     sizes = {"text": 4, "integer": 8, "small_integer": 4, "instant": 8, "date": 3}
     size = sum(sizes[table[name].type.name] * (table[name].max_length or 1) for name in table.key)

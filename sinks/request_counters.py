@@ -1,0 +1,79 @@
+"""The counts of requests that all processes of an account share, in the table ``request_budget``."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import orjson
+import sqlalchemy as sa
+
+from sinks.warehouse import Warehouse, once_more_on_collision
+from transforms.schema import REQUEST_BUDGET
+
+State = TypeVar("State")
+T = TypeVar("T")
+
+FILE_SUFFIX = ".requests.sqlite"
+_BUSY_TIMEOUT_SECONDS = 10.0
+"""Nobody holds the row for longer than a statement takes."""
+
+
+class RequestCounters(Generic[State]):
+    """The counts of requests to ``api``, for all processes that use the same warehouse.
+
+    They lie in the warehouse when that is a server, and are timed by its clock: machines' clocks differ. Beside a
+    database file they lie in a small SQLite file, since that file has one user at a time, who may keep it for minutes.
+    Table and file are created at the first use. May be used by several threads.
+    """
+
+    def __init__(self, warehouse_url: str, schema: str | None, api: str) -> None:
+        self._api = api
+        self._place = _place(warehouse_url, schema)
+        self._table = self._place.tables[REQUEST_BUDGET.name]
+        # One connection per process will do: the row is one process's at a time anyway.
+        self._lock = threading.Lock()
+        self._is_prepared = False
+
+    @once_more_on_collision
+    def change(self, body: Callable[[State | None, float], tuple[State, T]]) -> T:
+        """Call ``body`` with the state (null: none yet) and the epoch seconds, keep the state it returns, alone.
+
+        States are JSON. ``body`` is called again when another process has just written the first state. Raises
+        ``BusyError`` or ``StorageError`` when the state cannot be reached or kept.
+        """
+        t = self._table
+        with self._lock:
+            if not self._is_prepared:
+                self._place.prepare()
+                self._is_prepared = True
+            with self._place.transaction() as connection:
+                kept = connection.scalar(sa.select(t.c.state).where(t.c.api == self._api).with_for_update())
+                # Not before the row is ours: waiting for it may take a while.
+                now = self._place.utc_now(connection)
+                state, result = body(None if kept is None else orjson.loads(kept), now.timestamp())
+                values: dict[str, Any] = {"state": orjson.dumps(state).decode(), "updated_at": now}
+                if kept is None:
+                    connection.execute(sa.insert(t).values(api=self._api, **values))
+                else:
+                    connection.execute(sa.update(t).where(t.c.api == self._api).values(**values))
+            return result
+
+    def close(self) -> None:
+        """Close the idle connections; the next use opens new ones."""
+        self._place.close()
+
+
+def _place(warehouse_url: str, schema: str | None) -> Warehouse:
+    declared = (REQUEST_BUDGET,)
+    warehouse = Warehouse(warehouse_url, schema, busy_timeout_seconds=_BUSY_TIMEOUT_SECONDS, declared=declared)
+    if not warehouse.is_embedded:
+        return warehouse
+    url = sa.URL.create("sqlite", database=f"{sa.make_url(warehouse_url).database}{FILE_SUFFIX}")
+    place = Warehouse(url.render_as_string(), busy_timeout_seconds=_BUSY_TIMEOUT_SECONDS, declared=declared)
+    # A power cut may cost the counts, which are out of date by then, but no commit waits for the disk.
+    sa.event.listen(
+        place.backend.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = OFF").close()
+    )
+    return place
