@@ -7,6 +7,7 @@ be sorted inside; one that does not, or that served a call twice, has its rows a
 from __future__ import annotations
 
 import tempfile
+import threading
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -35,6 +36,10 @@ _ORDER = {
     REJECTED_ROWS.name: ["reject_id"],
 }
 _BATCH = "batch"
+
+_computing = threading.Lock()
+"""Threads wait for the network side by side and compute by turns: at once, they would only take the interpreter and the
+processor's caches from each other (100,000 calls by four threads took a sixth more processor time)."""
 
 Normalise = Callable[[list[JsonValue], Counter[str]], Normalised]
 
@@ -80,22 +85,23 @@ class Spool:
     def add(self, rows: Iterable[JsonValue]) -> None:
         """Take rows in the order they were served; a call that comes again replaces what came before."""
         rows = list(rows)
-        with explained():
-            self.raw.add(rows)
-        count_field_types(rows, self.field_types)
-        for row in rows:
-            call_id = row.get("id") if isinstance(row, dict) else None
-            if isinstance(call_id, str):
-                if call_id in self._pending_ids:
+        with _computing:
+            with explained():
+                self.raw.add(rows)
+            for row in rows:
+                call_id = row.get("id") if isinstance(row, dict) else None
+                if isinstance(call_id, str):
+                    if call_id in self._pending_ids:
+                        self._flush()
+                    self._pending_ids.add(call_id)
+                self._pending.append(row)
+                if len(self._pending) >= BATCH_ROWS:
                     self._flush()
-                self._pending_ids.add(call_id)
-            self._pending.append(row)
-            if len(self._pending) >= BATCH_ROWS:
-                self._flush()
 
     def seal(self) -> None:
         """Finish: ``calls`` and ``rejected`` are then the distinct calls and the rejects that were read."""
-        self._flush()
+        with _computing:
+            self._flush()
         with explained():
             self.raw.__exit__()
         # Two ids of one hash would only cost the arranging that is there for one id that came twice.
@@ -121,6 +127,7 @@ class Spool:
     def _flush(self) -> None:
         if not self._pending:
             return
+        count_field_types(self._pending, self.field_types)
         normalised = self._normalise(self._pending, self._reject_occurrences)
         self.rejected += len(normalised.rejects)
         calls = self._write(CALLS, normalised.calls)

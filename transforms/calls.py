@@ -11,7 +11,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from operator import itemgetter
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -21,6 +20,7 @@ import pyarrow.compute as pc
 
 from transforms.fields import (
     Reading,
+    columns_of,
     positions_of,
     read_counts,
     read_flags,
@@ -147,14 +147,13 @@ class _Batch:
 
     def __init__(self, rows: list[dict[str, JsonValue]]) -> None:
         self._rows = rows
+        self._columns = columns_of(rows)
         self._left_over: defaultdict[int, dict[str, JsonValue]] = defaultdict(dict)
 
-    def values(self, field: str) -> list[JsonValue]:
+    def values(self, field: str) -> Sequence[JsonValue]:
         """Return one field of every row, None where it is missing."""
-        try:
-            return list(map(itemgetter(field), self._rows))
-        except KeyError:
-            return [row.get(field) for row in self._rows]
+        column = self._columns.get(field)
+        return [row.get(field) for row in self._rows] if column is None else column
 
     def keep(self, field: str, values: dict[int, JsonValue]) -> None:
         """Put values of ``field``, by row position, into ``extra``."""
@@ -179,6 +178,8 @@ class _Batch:
 
     def keep_unknown_fields(self) -> None:
         """Put the fields that have no place, and are not null, into ``extra``."""
+        if self._columns and self._columns.keys() <= KNOWN_FIELDS:
+            return
         for position, row in enumerate(self._rows):
             if not row.keys() <= KNOWN_FIELDS:
                 for field in row.keys() - KNOWN_FIELDS:

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from transforms.fields import storable
+from transforms.fields import columns_of, storable
 from transforms.json_text import JsonValue
 
 FIELD_MAX_LENGTH = 256
@@ -36,8 +36,8 @@ def count_field_types(rows: Sequence[JsonValue], counts: FieldTypes) -> None:
     for row in rows:
         if isinstance(row, dict):
             of_shape[tuple(row)].append(row)
-    for fields, alike in of_shape.items():
-        for field, values in zip(fields, zip(*(row.values() for row in alike), strict=True), strict=True):
+    for alike in of_shape.values():
+        for field, values in columns_of(alike).items():
             for json_type, count in Counter(map(type, values)).items():
                 counts[_kept_name(field, counts), _JSON_TYPES[json_type]] += count
 

@@ -50,34 +50,33 @@ def parse_number(value: str, region: str) -> tuple[str | None, str | None]:
     value = value.strip()
     if not _LOOKS_LIKE_A_NUMBER.fullmatch(value):
         return None, None
-    number = _understand(value, region)
-    if number is None:
-        return None, None
-    country = phonenumbers.region_code_for_number(number)
-    return (
-        phonenumbers.format_number(number, PhoneNumberFormat.E164),
-        None if country == _NOT_A_COUNTRY else country,
-    )
+    return _understood(value, region) or (None, None)
 
 
-def _understand(value: str, region: str) -> PhoneNumber | None:
+def _understood(value: str, region: str) -> tuple[str, str | None] | None:
     if value.startswith(("+", "00")):
-        return _possible("+" + value.removeprefix("+").removeprefix("00"))
+        number = _parse("+" + value.removeprefix("+").removeprefix("00"), None)
+        if number is None or phonenumbers.is_possible_number_with_reason(number) != ValidationResult.IS_POSSIBLE:
+            return None
+        return _described(number, phonenumbers.region_code_for_number(number))
     if value.startswith("0"):
         return _valid(value, region)
     return _valid("+" + value, None) or _valid(value, region)
 
 
-def _valid(value: str, region: str | None) -> PhoneNumber | None:
+def _valid(value: str, region: str | None) -> tuple[str, str | None] | None:
     number = _parse(value, region)
-    return number if number is not None and phonenumbers.is_valid_number(number) else None
-
-
-def _possible(value: str) -> PhoneNumber | None:
-    number = _parse(value, None)
-    if number is None or phonenumbers.is_possible_number_with_reason(number) != ValidationResult.IS_POSSIBLE:
+    if number is None:
         return None
-    return number
+    # What `is_valid_number` does; it would keep the country, which takes as long to find, to itself.
+    country = phonenumbers.region_code_for_number(number)
+    is_valid = country is not None and phonenumbers.is_valid_number_for_region(number, country)
+    return _described(number, country) if is_valid else None
+
+
+def _described(number: PhoneNumber, country: str | None) -> tuple[str, str | None]:
+    e164 = phonenumbers.format_number(number, PhoneNumberFormat.E164)
+    return e164, None if country == _NOT_A_COUNTRY else country
 
 
 def _parse(value: str, region: str | None) -> PhoneNumber | None:
