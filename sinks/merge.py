@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from types import TracebackType
 
 import pyarrow as pa
@@ -56,6 +57,24 @@ _DIFFERENCES = Table(
         Column("previous_started_at", INSTANT, "When the call started as the warehouse had it; null for a new one."),
     ),
 )
+
+
+@cache
+def _temporary_tables() -> tuple[dict[str, sa.Table], sa.Table]:
+    """Return the tables that rows are staged in, by the table they go to, and that of the differences.
+
+    Made once: SQLAlchemy compiles a statement again for every new table object in it.
+    """
+    metadata = sa.MetaData()
+
+    def temporary(table: Table, names: Iterable[str]) -> sa.Table:
+        columns = [table[name].sql_column() for name in names]
+        for column in columns:
+            column.comment = None
+        return sa.Table(_PREFIX + table.name, metadata, *columns, prefixes=["TEMPORARY"])
+
+    staged = {t.name: temporary(t, STAGED_COLUMNS[t.name]) for t in (CALLS, CALL_PARTICIPANTS, REJECTED_ROWS)}
+    return staged, temporary(_DIFFERENCES, _DIFFERENCES.column_names)
 
 
 @dataclass(frozen=True)
@@ -147,19 +166,7 @@ class StagedWindow:
         self._warehouse = warehouse
         self._backend = warehouse.backend
         self._connection = connection
-        metadata = sa.MetaData()
-
-        def temporary(table: Table, names: Iterable[str]) -> sa.Table:
-            columns = [table[name].sql_column() for name in names]
-            for column in columns:
-                column.comment = None
-            return sa.Table(_PREFIX + table.name, metadata, *columns, prefixes=["TEMPORARY"])
-
-        self._staged = {
-            table.name: temporary(table, STAGED_COLUMNS[table.name])
-            for table in (CALLS, CALL_PARTICIPANTS, REJECTED_ROWS)
-        }
-        self._differences = temporary(_DIFFERENCES, _DIFFERENCES.column_names)
+        self._staged, self._differences = _temporary_tables()
         self._temporary = (*self._staged.values(), self._differences)
 
     def __enter__(self) -> StagedWindow:
