@@ -14,7 +14,7 @@ from pipelines.context import Stores
 from pipelines.drift import Drift, read_drift
 from pipelines.planner import windows_of
 from pipelines.run import Quota, plan_days, quota
-from pipelines.windows import ONE_DAY, days_between, local_date
+from pipelines.windows import ONE_DAY, Window, days_between, local_date
 from sinks.ledger import LedgerRow, WindowStatus
 from sinks.recordings import LOST, Recordings, RecordingStatus
 from transforms.schema import LATE_CHANGES
@@ -40,12 +40,15 @@ class DayStatus:
 
     It is settled when it will not be read again, complete when it is certified as a whole and will be, provisional
     while it is still open and certified so far, running while a run has claimed it, failed when a window of it failed,
-    and missing when one was not read to the end, or not at all.
+    and missing when one was not read to the end, or not at all. ``incomplete_since`` is, for one that is failed or
+    missing, when the oldest window of it that is not certified should have been read: at its end, at the age when it
+    was to be read again, or when it was begun out of turn.
     """
 
     call_date: date
     state: DayState
     calls: int
+    incomplete_since: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -187,23 +190,38 @@ def read_status(stores: Stores, now: datetime) -> Status:
 
 
 def _day_status(stores: Stores, day: date, rows: Sequence[LedgerRow], now: datetime) -> DayStatus:
-    calls = sum(row.api_total or 0 for row in rows)
-    return DayStatus(day, _state(stores, day, rows, now), calls)
+    known = {row.window_start: row for row in rows}
+    windows = windows_of(day, known, stores.timezone, stores.settings.window)
+    begun = [(window, known.get(window.start)) for window in windows if window.start <= now]
+    state = _state(rows, [row for _, row in begun], now)
+    since = (_due_since(window, row, now) for window, row in begun if not _is_certified(row))
+    return DayStatus(
+        day, state, sum(row.api_total or 0 for row in rows), min(since, default=None) if state in GAP_STATES else None
+    )
 
 
-def _state(stores: Stores, day: date, rows: Sequence[LedgerRow], now: datetime) -> DayState:
+def _state(rows: Sequence[LedgerRow], begun: Sequence[LedgerRow | None], now: datetime) -> DayState:
     if any(row.claim_expires_at is not None and row.claim_expires_at > now for row in rows):
         return DayState.RUNNING
     if any(row.status is WindowStatus.FAILED for row in rows):
         return DayState.FAILED
-    known = {row.window_start: row for row in rows}
-    windows = windows_of(day, known, stores.timezone, stores.settings.window)
-    read = [known.get(window.start) for window in windows if window.start <= now]
-    if not all(row is not None and row.status is WindowStatus.COMPLETE for row in read):
+    if not all(map(_is_certified, begun)):
         return DayState.MISSING
     if any(row.completed_at is not None and row.completed_at < row.window_end for row in rows):
         return DayState.PROVISIONAL
     return DayState.SETTLED if all(row.settled for row in rows) else DayState.COMPLETE
+
+
+def _is_certified(row: LedgerRow | None) -> bool:
+    return row is not None and row.status is WindowStatus.COMPLETE
+
+
+def _due_since(window: Window, row: LedgerRow | None, now: datetime) -> datetime:
+    if row is None or row.completed_at is None:
+        return window.end
+    if row.next_reread_at is not None and row.next_reread_at <= now:
+        return row.next_reread_at
+    return row.started_at or window.end
 
 
 def _late_changes_by_age(stores: Stores, rows: Sequence[LedgerRow]) -> list[LateChanges]:

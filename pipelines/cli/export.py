@@ -40,10 +40,15 @@ def export(output: Output) -> Report:
         from pipelines.flows import run_export_flow
 
         return summary_report(run_export_flow())
+    from pipelines.notify import notified
     from pipelines.run import plan_export
+    from pipelines.run_ends import RunKind
     from pipelines.stringeex.budget import Priority
 
-    return summary_report(run_in_process(output, settings, plan_export, Priority.EXPORT))
+    def run() -> dict[str, Any]:
+        return run_in_process(output, settings, plan_export, Priority.EXPORT)
+
+    return summary_report(notified(settings, RunKind.EXPORT, run))
 
 
 @command
@@ -75,17 +80,18 @@ def backfill(
         from pipelines.flows import run_backfill_flow
 
         return summary_report(run_backfill_flow(first_date, last_date, force))
+    from pipelines.notify import notified
     from pipelines.run import plan_days
+    from pipelines.run_ends import RunKind
     from pipelines.stringeex.budget import Priority
 
-    return summary_report(
-        run_in_process(
-            output,
-            settings,
-            lambda pipeline, now: plan_days(pipeline, first_date, last_date, now, force=force),
-            Priority.BACKFILL,
-        )
-    )
+    def plan(pipeline: Pipeline, now: datetime) -> Sequence[DayPlan]:
+        return plan_days(pipeline, first_date, last_date, now, force=force)
+
+    def run() -> dict[str, Any]:
+        return run_in_process(output, settings, plan, Priority.BACKFILL)
+
+    return summary_report(notified(settings, RunKind.BACKFILL, run))
 
 
 def run_in_process(

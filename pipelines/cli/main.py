@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from pipelines.cli.alerts import alerts
 from pipelines.cli.calls import calls
 from pipelines.cli.check import check
 from pipelines.cli.command import WRONG_USAGE
@@ -40,6 +41,7 @@ app.command("demo")(demo)
 app.command("export")(export)
 app.command("backfill")(backfill)
 app.command("status")(status)
+app.command("alerts")(alerts)
 app.command("drift")(drift)
 app.command("verify")(verify)
 app.command("replay")(replay)

@@ -50,17 +50,23 @@ def archive(output: Output) -> Report:
 
         return archive_report(run_archive_flow())
     from pipelines.context import open_stores
+    from pipelines.notify import notified
     from pipelines.recordings.archive import archive_recordings
+    from pipelines.run_ends import RunKind
     from pipelines.stringeex.budget import Priority
     from pipelines.stringeex.client import StringeeXClient
 
     tell_retries(output)
-    with (
-        open_stores(settings) as stores,
-        StringeeXClient(settings, priority=Priority.RECORDINGS) as client,
-        ArchiveProgress(output) as progress,
-    ):
-        return archive_report(archive_recordings(stores, client, on_event=progress).to_dict())
+
+    def run() -> dict[str, Any]:
+        with (
+            open_stores(settings) as stores,
+            StringeeXClient(settings, priority=Priority.RECORDINGS) as client,
+            ArchiveProgress(output) as progress,
+        ):
+            return archive_recordings(stores, client, on_event=progress).to_dict()
+
+    return archive_report(notified(settings, RunKind.ARCHIVE, run))
 
 
 @recordings.command("verify")

@@ -38,15 +38,18 @@ def status(output: Output) -> Report:
     from pipelines.settings import load_settings
 
     settings = load_settings(require_api=False)
+    from pipelines.alerts import find_alerts
     from pipelines.context import open_stores_to_read, utc_now
     from pipelines.status import read_status
 
     with open_stores_to_read(settings) as stores:
         found = read_status(stores, utc_now())
-    return Report(found.to_dict(), lambda console: _show(console, found), DONE if found.is_whole else INCOMPLETE)
+    alerts = find_alerts(found, settings.stale_after)
+    data = {**found.to_dict(), "alerts": [alert.to_dict() for alert in alerts]}
+    return Report(data, lambda console: _show(console, found, len(alerts)), DONE if found.is_whole else INCOMPLETE)
 
 
-def _show(console: Console, found: Status) -> None:
+def _show(console: Console, found: Status, alerts: int) -> None:
     for month in _calendar(found.days):
         console.print(month)
     console.print(_LEGEND, soft_wrap=True)
@@ -60,6 +63,7 @@ def _show(console: Console, found: Status) -> None:
         if newest
         else "nothing is complete yet",
         "gaps": _shortened(gaps) or "none",
+        "alerts": f"{alerts:,} (callhistory alerts says which)" if alerts else "none",
         "due": f"{counted(found.due.windows, 'window')}, about {counted(found.due.requests, 'request')}, "
         f"{found.due.hours:.2f} hours within the request budget",
         "late": f"{counted(found.late_changes, 'call')} came or changed after their day was closed",

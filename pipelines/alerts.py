@@ -1,0 +1,165 @@
+"""The three alerts: what is incomplete, stale, or of an abnormal volume; from the warehouse alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from statistics import median
+from typing import Any
+
+from pipelines.context import Stores
+from pipelines.status import DayState, DayStatus, Status, read_status
+from pipelines.windows import ONE_DAY, day_bounds
+
+WEEKS_COMPARED = 8
+FEWEST_KNOWN_DAYS = 4
+DAYS_JUDGED = 7
+LARGEST_Z_SCORE = 3.5
+SMALLEST_DEVIATION = 0.5
+FEWEST_CALLS = 13
+"""Where so many are expected, no call at all is no chance: under a Poisson law, two days in a million."""
+_DEVIATIONS_PER_MAD = 0.6745
+"""The median absolute deviation of a normal distribution, in standard deviations."""
+
+
+class AlertKind(StrEnum):
+    """What an alert is about."""
+
+    INCOMPLETE = "incomplete"
+    STALE = "stale"
+    ABNORMAL_VOLUME = "abnormal_volume"
+
+
+@dataclass(frozen=True)
+class Alert:
+    """Something that an operator has to look at: what, since when, what to do.
+
+    ``key`` tells an alert from others, and is the same for as long as it lasts. It is over by itself at ``ends_at``,
+    where that is not null.
+    """
+
+    kind: AlertKind
+    key: str
+    what: str
+    since: datetime
+    what_to_do: str
+    ends_at: datetime | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the alert as JSON can hold it."""
+        return {
+            "kind": self.kind.value,
+            "key": self.key,
+            "what": self.what,
+            "since": self.since.isoformat(),
+            "what_to_do": self.what_to_do,
+            "ends_at": self.ends_at.isoformat() if self.ends_at else None,
+        }
+
+
+def read_alerts(stores: Stores, now: datetime) -> list[Alert]:
+    """Return what has to be looked at, as the warehouse has it; nothing is written, and the API is not asked."""
+    return find_alerts(read_status(stores, now), stores.settings.stale_after)
+
+
+def find_alerts(status: Status, stale_after: timedelta) -> list[Alert]:
+    """Return what has to be looked at, the most urgent first.
+
+    A closed day that is failed or missing is an alert when it has been so for ``stale_after``; the newest certified
+    instant when it is older. With a run per night and the default of 36 hours, the run that should have mended it
+    has then come and gone too.
+    """
+    return [*_stale(status, stale_after), *_incomplete(status, stale_after), *_abnormal_volumes(status)]
+
+
+def is_abnormal(calls: int, known: Sequence[int]) -> bool:
+    """Return whether a day's ``calls`` are far from the ``known`` numbers of such days.
+
+    By the modified z-score: 0.6745 times the distance from the median, divided by the median absolute deviation, is
+    more than 3.5 (Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993). As few days can agree by chance,
+    the spread is taken to be no less than that of counting, the square root of the median (Poisson). A deviation by
+    less than half, or by less than 13 calls, is never abnormal; a day without calls always is where each of the
+    others had 13 or more, however much they vary.
+    """
+    usual = median(known)
+    deviation = abs(calls - usual)
+    if deviation < FEWEST_CALLS or deviation < SMALLEST_DEVIATION * usual:
+        return False
+    if calls == 0 and min(known) >= FEWEST_CALLS:
+        return True
+    absolute_deviation = median(abs(number - usual) for number in known)
+    spread = max(absolute_deviation / _DEVIATIONS_PER_MAD, math.sqrt(usual))
+    return deviation > LARGEST_Z_SCORE * spread
+
+
+def _stale(status: Status, stale_after: timedelta) -> Iterator[Alert]:
+    newest = status.newest_instant
+    since = newest or day_bounds(status.days[0].call_date, status.timezone)[0]
+    if status.at - since > stale_after:
+        yield Alert(
+            AlertKind.STALE,
+            AlertKind.STALE.value,
+            f"nothing newer than {_hours(status.at - since)} is certified" if newest else "nothing is certified yet",
+            since,
+            "look whether runs are started at all, and how the last one ended; then run callhistory export",
+        )
+
+
+def _incomplete(status: Status, stale_after: timedelta) -> Iterator[Alert]:
+    today = status.days[-1].call_date
+    overdue: list[DayStatus] = []
+    for day in status.days:
+        if day.call_date == today or day.incomplete_since is None or status.at - day.incomplete_since <= stale_after:
+            continue
+        if overdue and day.call_date - overdue[-1].call_date > ONE_DAY:
+            yield _gap(overdue)
+            overdue = []
+        overdue.append(day)
+    if overdue:
+        yield _gap(overdue)
+
+
+def _gap(days: Sequence[DayStatus]) -> Alert:
+    first, last = days[0].call_date, days[-1].call_date
+    failed = sum(day.state is DayState.FAILED for day in days)
+    return Alert(
+        AlertKind.INCOMPLETE,
+        f"{AlertKind.INCOMPLETE.value} {first}",
+        (f"{first} is" if first == last else f"{first} to {last} ({len(days):,} local days) are")
+        + " not complete: "
+        + (f"{failed:,} failed, {len(days) - failed:,} not read" if failed else "not read to the end"),
+        min(day.incomplete_since for day in days if day.incomplete_since),
+        "callhistory status tells why; mend that, then run callhistory export",
+    )
+
+
+def _abnormal_volumes(status: Status) -> Iterator[Alert]:
+    """Judge the closed, complete days of the last week by the same weekday of the eight weeks before each."""
+    complete = {day.call_date: day.calls for day in status.days if day.state in (DayState.COMPLETE, DayState.SETTLED)}
+    for day in status.days[-1 - DAYS_JUDGED : -1]:
+        dates = [day.call_date - 7 * week * ONE_DAY for week in range(1, WEEKS_COMPARED + 1)]
+        known = [complete[other] for other in dates if other in complete]
+        is_judged = day.call_date in complete and len(known) >= FEWEST_KNOWN_DAYS
+        if is_judged and is_abnormal(day.calls, known):
+            yield _abnormal_volume(day.call_date, day.calls, known, status.timezone)
+
+
+def _abnormal_volume(call_date: date, calls: int, known: Sequence[int], timezone: str) -> Alert:
+    last_judged_on = call_date + DAYS_JUDGED * ONE_DAY
+    return Alert(
+        AlertKind.ABNORMAL_VOLUME,
+        f"{AlertKind.ABNORMAL_VOLUME.value} {call_date}",
+        f"{call_date:%A} {call_date} has {calls:,} calls, where {median(known):,.0f} are usual "
+        f"(the median of {len(known)} such days)",
+        day_bounds(call_date, timezone)[1],
+        "a holiday, or a change in the business? If not, look at the portal's numbers and routing; "
+        f"callhistory verify --from {call_date} --to {call_date} recounts",
+        ends_at=day_bounds(last_judged_on, timezone)[1],
+    )
+
+
+def _hours(age: timedelta) -> str:
+    return f"{age / timedelta(hours=1):,.0f} hours"

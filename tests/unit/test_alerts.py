@@ -1,0 +1,160 @@
+"""Which states of the export are an alert, since when, and what counts as an abnormal day."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from statistics import median
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.alerts import FEWEST_CALLS, AlertKind, find_alerts, is_abnormal
+from pipelines.run import Quota
+from pipelines.status import DayState, DayStatus, Status
+from pipelines.windows import ONE_DAY, day_bounds
+from sinks.recordings import RecordingStatus
+
+ZONE = "Asia/Ho_Chi_Minh"
+TODAY = date(2026, 3, 11)
+NOW = datetime(2026, 3, 11, 2, tzinfo=UTC)
+GRACE = timedelta(hours=36)
+
+
+def status_of(days: Mapping[int, DayStatus | None] | None = None, **changes: Any) -> Status:
+    """A whole export of seventy days with 1,000 calls each, but for ``days``, by how many days ago they were."""
+    found = []
+    for ago in range(70, -1, -1):
+        day = TODAY - ago * ONE_DAY
+        state = DayState.COMPLETE if ago else DayState.PROVISIONAL
+        found.append((days or {}).get(ago) or DayStatus(day, state, 1_000))
+    values: dict[str, Any] = {
+        "at": NOW,
+        "timezone": ZONE,
+        "days": found,
+        "gaps": [],
+        "failed_windows": [],
+        "newest_instant": NOW - timedelta(hours=1),
+        "due": Quota(0, 0, 0.0, 0),
+        "late_changes": 0,
+        "late_changes_by_age": [],
+        "drift": [],
+        "rejected_rows": 0,
+        "recordings": dict.fromkeys(RecordingStatus, 0),
+    }
+    return Status(**values | changes)
+
+
+def day(ago: int, state: DayState = DayState.COMPLETE, calls: int = 0, since: datetime | None = None) -> DayStatus:
+    return DayStatus(TODAY - ago * ONE_DAY, state, calls, since)
+
+
+def gap(ago: int, hours: float, state: DayState = DayState.FAILED) -> DayStatus:
+    return day(ago, state, since=NOW - timedelta(hours=hours))
+
+
+def test_a_whole_export_has_no_alert() -> None:
+    assert find_alerts(status_of(), GRACE) == []
+
+
+def test_stale_is_older_than_the_threshold_and_no_less() -> None:
+    assert find_alerts(status_of(newest_instant=NOW - GRACE), GRACE) == []
+    [alert] = find_alerts(status_of(newest_instant=NOW - timedelta(hours=37)), GRACE)
+    assert (alert.kind, alert.since) == (AlertKind.STALE, NOW - timedelta(hours=37))
+    assert "37 hours" in alert.what
+    [alert] = find_alerts(status_of(newest_instant=None), GRACE)
+    assert (alert.kind, alert.since) == (AlertKind.STALE, day_bounds(TODAY - 70 * ONE_DAY, ZONE)[0])
+    assert "nothing is certified yet" in alert.what
+    fresh = replace(status_of(newest_instant=None), days=[DayStatus(TODAY, DayState.MISSING, 0)])
+    assert find_alerts(fresh, GRACE) == [], "the first run may still be under way"
+
+
+def test_an_incomplete_day_is_an_alert_after_the_grace_and_today_never() -> None:
+    assert find_alerts(status_of({3: gap(3, 36)}), GRACE) == []
+    [alert] = find_alerts(status_of({3: gap(3, 37)}), GRACE)
+    assert (alert.kind, alert.key) == (AlertKind.INCOMPLETE, "incomplete 2026-03-08")
+    assert alert.since == NOW - timedelta(hours=37)
+    assert alert.what == "2026-03-08 is not complete: 1 failed, 0 not read"
+    assert find_alerts(status_of({0: gap(0, 400)}), GRACE) == []
+
+
+def test_neighbouring_days_are_one_alert_whose_key_stays_while_it_grows() -> None:
+    missing = DayState.MISSING
+    gaps = {9: gap(9, 90), 5: gap(5, 80), 4: gap(4, 70, missing), 2: gap(2, 37, missing), 1: gap(1, 10)}
+    alerts = find_alerts(status_of(gaps), GRACE)
+    assert [alert.key.split()[1] for alert in alerts] == ["2026-03-02", "2026-03-06", "2026-03-09"]
+    assert alerts[1].what == "2026-03-06 to 2026-03-07 (2 local days) are not complete: 1 failed, 1 not read"
+    assert alerts[1].since == NOW - timedelta(hours=80)
+    assert alerts[2].what == "2026-03-09 is not complete: not read to the end"
+    later = find_alerts(status_of(gaps | {1: gap(1, 37)}), GRACE)
+    assert [alert.key for alert in later] == [alert.key for alert in alerts]
+
+
+def test_an_empty_day_among_busy_ones_is_abnormal_for_a_week() -> None:
+    for ago in range(1, 8):
+        [alert] = find_alerts(status_of({ago: day(ago)}), GRACE)
+        assert alert.kind is AlertKind.ABNORMAL_VOLUME
+        assert alert.since == day_bounds(TODAY - ago * ONE_DAY, ZONE)[1]
+        assert alert.ends_at == day_bounds(TODAY + (7 - ago) * ONE_DAY, ZONE)[1]
+        assert "has 0 calls, where 1,000 are usual (the median of 8 such days)" in alert.what
+    assert find_alerts(status_of({8: day(8)}), GRACE) == []
+    assert find_alerts(status_of({0: day(0)}), GRACE) == []
+
+
+def test_only_complete_days_are_judged_and_by_enough_complete_ones() -> None:
+    assert find_alerts(status_of({2: day(2, DayState.RUNNING)}), GRACE) == []
+    unknown = {2 + 7 * week: day(2 + 7 * week, DayState.MISSING) for week in range(1, 6)}
+    assert find_alerts(status_of({2: day(2)} | unknown), GRACE) == [], "three known days are too few"
+    del unknown[9]
+    assert len(find_alerts(status_of({2: day(2)} | unknown), GRACE)) == 1
+    quiet = {2 + 7 * week: day(2 + 7 * week) for week in range(9)}
+    assert find_alerts(status_of(quiet), GRACE) == [], "it is the same weekday that counts"
+
+
+known_days = st.lists(st.integers(FEWEST_CALLS, 100_000), min_size=4, max_size=8)
+
+
+@given(st.integers(0, 1_000_000), st.integers(4, 8), st.floats(-3, 3))
+def test_a_normal_day_of_a_constant_history_is_never_abnormal(usual: int, days: int, deviations: float) -> None:
+    """Normal: within three standard deviations of counting."""
+    calls = max(0, round(usual + deviations * math.sqrt(usual)))
+    assert not is_abnormal(calls, [usual] * days)
+
+
+@given(known_days)
+def test_an_empty_day_among_busy_ones_always_is(known: list[int]) -> None:
+    assert is_abnormal(0, known)
+
+
+@given(known_days, st.floats(0.51, 1.49))
+def test_less_than_half_off_is_never_abnormal(known: list[int], factor: float) -> None:
+    towards_usual = math.ceil if factor < 1 else math.floor
+    assert not is_abnormal(towards_usual(median(known) * factor), known)
+
+
+@given(known_days, st.integers(0, 200_000), st.randoms())
+def test_the_order_of_the_known_days_is_of_no_importance(known: list[int], calls: int, random: Any) -> None:
+    shuffled = list(known)
+    random.shuffle(shuffled)
+    assert is_abnormal(calls, known) == is_abnormal(calls, shuffled)
+
+
+@given(st.integers(100, 100_000), st.integers(4, 8))
+def test_twice_as_many_as_ever_is_abnormal_and_one_holiday_hides_nothing(usual: int, days: int) -> None:
+    holiday = [usual] * days
+    holiday[0] = 0
+    for known in ([usual] * days, holiday):
+        assert is_abnormal(2 * usual, known)
+        assert is_abnormal(usual // 4, known)
+    assert not is_abnormal(usual, holiday)
+
+
+def test_where_days_vary_much_only_what_stands_out_is_abnormal() -> None:
+    varying = [400, 1_000, 700, 1_300, 500, 1_100, 900, 1_600]
+    assert not is_abnormal(1_900, varying)
+    assert is_abnormal(4_000, varying)
+    assert not is_abnormal(12, [0] * 8), "a handful is no news on a closed weekday"
+    assert is_abnormal(200, [0] * 8)
