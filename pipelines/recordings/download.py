@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NoReturn
 
 import httpx
-import stamina
 
 from pipelines.recordings.audio import NotARecordingError
 from pipelines.recordings.links import recording_url, redirect_target
 from pipelines.stringeex.auth import TOKEN_HEADER
 from pipelines.stringeex.client import RetryPolicy, StringeeXClient
 from pipelines.stringeex.envelope import RejectedError, parse
-from transforms.errors import ApiError, AuthenticationError, DataError, RateLimitedError, RetryableError, TransportError
+from transforms.errors import ApiError, AuthenticationError, DataError, RetryableError, TransportError
 
 MAX_BYTES = 4 << 30
 PATIENCE = RetryPolicy(attempts=5, wait_initial_seconds=0.5, wait_max_seconds=10.0, wait_jitter_seconds=0.5)
@@ -125,24 +124,12 @@ def fetch_recording(
     stop = stop or threading.Event()
     transfer = _Transfer(file, client.settings.operation(_OPERATION).endpoint, stop, on_bytes)
 
-    def worth_retrying(error: Exception) -> bool | float:
-        if not isinstance(error, RetryableError) or transfer.attempts >= retry.attempts or stop.is_set():
-            return False
-        # The budget keeps everybody waiting after a 429, so a wait here would come on top.
-        return 0.0 if isinstance(error, RateLimitedError) else True
+    def attempt() -> Fetched:
+        transfer.attempts += 1
+        _receive_authenticated(client, call_id, url, transfer)
+        return Fetched(transfer.size, transfer.digest.hexdigest())
 
-    for attempt in stamina.retry_context(
-        on=worth_retrying,
-        attempts=None,
-        timeout=None,
-        wait_initial=retry.wait_initial_seconds,
-        wait_max=retry.wait_max_seconds,
-        wait_jitter=retry.wait_jitter_seconds,
-    ):
-        with attempt:
-            transfer.attempts += 1
-            _receive_authenticated(client, call_id, url, transfer)
-    return Fetched(transfer.size, transfer.digest.hexdigest())
+    return retry.patiently(attempt, lambda _: transfer.attempts < retry.attempts and not stop.is_set())
 
 
 def _receive_authenticated(client: StringeeXClient, call_id: str, url: httpx.URL | None, transfer: _Transfer) -> None:

@@ -6,11 +6,11 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -30,6 +30,7 @@ from transforms.errors import (
     TransportError,
 )
 
+T = TypeVar("T")
 Params = Sequence[tuple[str, str]] | Mapping[str, str]
 
 
@@ -59,6 +60,30 @@ class RetryPolicy:
     wait_initial_seconds: float = 0.5
     wait_max_seconds: float = 20.0
     wait_jitter_seconds: float = 1.0
+
+    def patiently(self, attempt: Callable[[], T], worth_another: Callable[[RetryableError], bool]) -> T:
+        """Return what ``attempt`` does, made again while it raises a RetryableError that is ``worth_another``.
+
+        Only the waits between are this policy's; how often is for ``worth_another`` to say.
+        """
+
+        def waits(error: Exception) -> bool | float:
+            if not isinstance(error, RetryableError) or not worth_another(error):
+                return False
+            # The budget keeps everybody waiting after a 429, so a wait here would come on top.
+            return 0.0 if isinstance(error, RateLimitedError) else True
+
+        for another in stamina.retry_context(
+            on=waits,
+            attempts=None,
+            timeout=None,
+            wait_initial=self.wait_initial_seconds,
+            wait_max=self.wait_max_seconds,
+            wait_jitter=self.wait_jitter_seconds,
+        ):
+            with another:
+                return attempt()
+        raise AssertionError("retry_context ends with a result or an error")
 
 
 @dataclass(slots=True)
@@ -184,29 +209,18 @@ class StringeeXClient:
         began = time.monotonic()
         patience = self._retry
 
-        def worth_retrying(error: Exception) -> bool | float:
+        def worth_another(error: RetryableError) -> bool:
             limit = patience.attempts if self._reached else patience.attempts_unreached
             spent = time.monotonic() - began - request.budget_seconds
-            if not isinstance(error, RetryableError) or self._closed.is_set():
+            if self._closed.is_set():
                 return False
             if request.attempts >= limit or spent > patience.total_seconds:
                 hint = "" if self._reached else "; look at STRINGEEX_BASE_URL and the network"
                 error.args = (f"{error} (gave up after {request.attempts} attempts{hint})",)
                 return False
-            # The budget keeps everybody waiting after a 429, so a wait here would come on top.
-            return 0.0 if isinstance(error, RateLimitedError) else True
+            return True
 
-        for attempt in stamina.retry_context(
-            on=worth_retrying,
-            attempts=None,
-            timeout=None,
-            wait_initial=patience.wait_initial_seconds,
-            wait_max=patience.wait_max_seconds,
-            wait_jitter=patience.wait_jitter_seconds,
-        ):
-            with attempt:
-                return self._send_authenticated(request, request.operation.method)
-        raise AssertionError("retry_context ends with a result or an error")
+        return patience.patiently(lambda: self._send_authenticated(request, request.operation.method), worth_another)
 
     def _send_once(self, request: _Request) -> Any:
         operation = request.operation
