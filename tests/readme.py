@@ -8,6 +8,7 @@ from pathlib import Path
 import typer.main
 
 from pipelines.cli.main import app
+from pipelines.metrics import GAUGES, UP, UP_MEANING
 from pipelines.settings import settings_reference
 
 README = Path(__file__).parents[1] / "README.md"
@@ -37,9 +38,17 @@ def commands_table() -> str:
     return "\n".join(["| command | does |", "|---|---|", *rows])
 
 
+def metrics_table() -> str:
+    """Every metric: name, label, meaning."""
+    rows = [f"| `{UP}` |  | {UP_MEANING} |"]
+    rows += [f"| `{g.name}` | {f'`{g.label}`' if g.label else ''} | {g.meaning} |" for g in GAUGES]
+    return "\n".join(["| metric | label | meaning |", "|---|---|---|", *rows])
+
+
 def expected(text: str) -> str:
     """Return the README's ``text`` with its derived parts as the code has them now."""
-    for name, table in (("settings", settings_table()), ("commands", commands_table())):
+    tables = {"settings": settings_table(), "commands": commands_table(), "metrics": metrics_table()}
+    for name, table in tables.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         text, count = pattern.subn(lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text)  # type: ignore[misc]
         assert count == 1, f"the README has no place for its {name}"

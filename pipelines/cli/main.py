@@ -20,6 +20,7 @@ from pipelines.cli.drift import drift
 from pipelines.cli.export import backfill, export
 from pipelines.cli.greetings import greetings
 from pipelines.cli.live import live
+from pipelines.cli.metrics import metrics
 from pipelines.cli.move import move
 from pipelines.cli.output import Output, write_json
 from pipelines.cli.recordings import recordings
@@ -42,6 +43,7 @@ app.command("export")(export)
 app.command("backfill")(backfill)
 app.command("status")(status)
 app.command("alerts")(alerts)
+app.command("metrics")(metrics)
 app.command("drift")(drift)
 app.command("verify")(verify)
 app.command("replay")(replay)

@@ -119,10 +119,16 @@ def test_everything_wrong_is_reported_at_once_without_secrets(monkeypatch, tmp_p
         ("CALLHISTORY_REGION", "XX"),
         ("CALLHISTORY_PII", "hidden"),
         ("CALLHISTORY_CONCURRENCY", "0"),
+        ("CALLHISTORY_LOG_FORMAT", "yaml"),
+        ("CALLHISTORY_STALE_AFTER", "soon"),
+        ("CALLHISTORY_NOTIFY_URLS", "someone@example.com"),
+        ("CALLHISTORY_NOTIFY_URLS", "hush-hush,slack://a/b/c"),
     ],
 )
 def test_wrong_values_are_refused_by_name(name, value):
-    assert "should" in problem_with(name, value)
+    message = problem_with(name, value)
+    assert "should" in message
+    assert "hush-hush" not in message
 
 
 @pytest.mark.parametrize(
@@ -149,6 +155,12 @@ def test_plain_http_stays_on_this_machine(url):
     assert load_settings(overrides={**KEY_PAIR, "STRINGEEX_BASE_URL": url}).base_url == url.rstrip("/")
 
 
+def test_addresses_to_notify_may_hold_commas_themselves():
+    given = "mailto://me:hush@example.com?to=a@example.com,b@example.com, slack://a/b/c"
+    urls = load_settings(overrides={**KEY_PAIR, "CALLHISTORY_NOTIFY_URLS": given}).notify_urls
+    assert [url.get_secret_value() for url in urls] == given.split(", ")
+
+
 def test_one_complete_way_to_authenticate():
     with pytest.raises(SettingsError, match="STRINGEEX_API_KEY_SID and STRINGEEX_API_KEY_SECRET: not set"):
         load_settings()
@@ -172,6 +184,7 @@ def test_settings_are_frozen_pickle_and_show_no_secret():
         "CALLHISTORY_WAREHOUSE_URL": "postgresql://u:hush-2@host/db",
         "CALLHISTORY_PII_KEY": "hush-3",
         "CALLHISTORY_LAKE_URL": "sftp://u:hush-4@host/lake",
+        "CALLHISTORY_NOTIFY_URLS": "slack://hush-5/b/c",
     }
     settings = load_settings(overrides={**KEY_PAIR, **secrets, "STRINGEEX_ENDPOINT_STOP": "POST /v2/stop"})
     assert "hush" not in f"{settings!r} {settings}"
