@@ -29,12 +29,12 @@ class RequestCounters(Generic[State]):
     """
 
     def __init__(self, warehouse_url: str, schema: str | None, api: str) -> None:
+        self._warehouse_url = warehouse_url
+        self._schema = schema
         self._api = api
-        self._place = _place(warehouse_url, schema)
-        self._table = self._place.tables[REQUEST_BUDGET.name]
         # One connection per process will do: the row is one process's at a time anyway.
         self._lock = threading.Lock()
-        self._is_prepared = False
+        self._place: Warehouse | None = None
 
     @once_more_on_collision
     def change(self, body: Callable[[State | None, float], tuple[State, T]]) -> T:
@@ -43,11 +43,10 @@ class RequestCounters(Generic[State]):
         States are JSON. ``body`` is called again when another process has just written the first state. Raises
         ``BusyError`` or ``StorageError`` when the state cannot be reached or kept.
         """
-        t = self._table
         with self._lock:
-            if not self._is_prepared:
-                self._place.prepare()
-                self._is_prepared = True
+            if self._place is None:
+                self._place = _prepared(self._warehouse_url, self._schema)
+            t = self._place.tables[REQUEST_BUDGET.name]
             with self._place.transaction() as connection:
                 kept = connection.scalar(sa.select(t.c.state).where(t.c.api == self._api).with_for_update())
                 # Not before the row is ours: waiting for it may take a while.
@@ -62,18 +61,22 @@ class RequestCounters(Generic[State]):
 
     def close(self) -> None:
         """Close the idle connections; the next use opens new ones."""
-        self._place.close()
+        if self._place is not None:
+            self._place.close()
 
 
-def _place(warehouse_url: str, schema: str | None) -> Warehouse:
-    declared = (REQUEST_BUDGET,)
-    warehouse = Warehouse(warehouse_url, schema, busy_timeout_seconds=_BUSY_TIMEOUT_SECONDS, declared=declared)
-    if not warehouse.is_embedded:
-        return warehouse
-    url = sa.URL.create("sqlite", database=f"{sa.make_url(warehouse_url).database}{FILE_SUFFIX}")
-    place = Warehouse(url.render_as_string(), busy_timeout_seconds=_BUSY_TIMEOUT_SECONDS, declared=declared)
-    # A power cut may cost the counts, which are out of date by then, but no commit waits for the disk.
-    sa.event.listen(
-        place.backend.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = OFF").close()
-    )
+def _prepared(warehouse_url: str, schema: str | None) -> Warehouse:
+    place = Warehouse(warehouse_url, schema, busy_timeout_seconds=_BUSY_TIMEOUT_SECONDS, declared=(REQUEST_BUDGET,))
+    if place.is_embedded:
+        url = sa.URL.create("sqlite", database=f"{place.backend.url.database}{FILE_SUFFIX}")
+        place = Warehouse(
+            url.render_as_string(), busy_timeout_seconds=_BUSY_TIMEOUT_SECONDS, declared=(REQUEST_BUDGET,)
+        )
+        sa.event.listen(place.backend.engine, "connect", _do_not_wait_for_the_disk)
+    place.prepare()
     return place
+
+
+def _do_not_wait_for_the_disk(connection: Any, _: object) -> None:
+    # A power cut may cost the counts, but those are out of date by the time the machine is back.
+    connection.execute("PRAGMA synchronous = OFF").close()

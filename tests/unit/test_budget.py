@@ -188,15 +188,26 @@ class Takers:
 
 @given(
     blocks=BLOCKS,
-    asked=st.lists(st.tuples(st.floats(0, 15), st.sampled_from(Priority), st.integers(0, 7)), min_size=1, max_size=80),
+    asked=st.lists(
+        st.tuples(
+            # Now and then to where a clock that differs says another block of time.
+            st.one_of(st.floats(0, 15), st.floats(-0.2, 0.2).map(lambda offset: ("border", offset))),
+            st.sampled_from(Priority),
+            st.integers(0, 7),
+            st.integers(1, 6),
+        ),
+        min_size=1,
+        max_size=40,
+    ),
     began=st.floats(0, 4000),
     clock_errors=st.lists(st.floats(-0.19, 0.19), min_size=8, max_size=8),
 )
 def test_no_interleaving_of_takers_overdraws_a_block(blocks, asked, began, clock_errors):
     takers, instant = Takers(blocks, clock_errors), began
-    for pause, priority, taker in asked:
-        instant += pause
-        takers.ask(instant, priority, taker)
+    for move, priority, taker, times in asked:
+        instant = max(instant, instant // 10 * 10 + 10 + move[1]) if isinstance(move, tuple) else instant + move
+        for _ in range(times):
+            takers.ask(instant, priority, taker)
     for block in blocks:
         instants = [instant for instant, _ in takers.let_through]
         assert max(sent_per_block(instants, block).values(), default=0) <= block.limit
@@ -305,3 +316,15 @@ def test_budgets_share_what_their_counters_count():
     assert other.acquire("history") == pytest.approx(7.2)
     one.blocked("history", 5.0)
     assert other.acquire("history") == pytest.approx(5.2)
+
+
+def test_a_database_that_cannot_be_used_at_all_does_not_stop_a_person(tmp_path, caplog):
+    overrides = {
+        "CALLHISTORY_WAREHOUSE_URL": f"sqlite:///{tmp_path}/warehouse.sqlite",
+        "CALLHISTORY_WAREHOUSE_SCHEMA": "telephony",
+    }
+    settings = load_settings(None, overrides=overrides, require_api=False)
+    assert open_budget(settings, Priority.INTERACTIVE).acquire("stop") < 60
+    assert "CALLHISTORY_WAREHOUSE_SCHEMA" in caplog.text
+    with pytest.raises(StorageError, match="CALLHISTORY_WAREHOUSE_SCHEMA"):
+        open_budget(settings, Priority.EXPORT).acquire("history")
