@@ -1,0 +1,121 @@
+"""DuckDB and SQLite: who may have the file open, and what is said of one that cannot be used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from sinks.warehouse import Warehouse
+from tests.contract.windows import call, publish, read
+from transforms.errors import BusyError, StorageError
+from transforms.schema import CALLS
+
+
+def test_a_duckdb_file_held_by_another_process_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "warehouse.duckdb"
+    with Warehouse(f"duckdb:///{path}", busy_timeout_seconds=0.3) as hasty:
+        hasty.prepare()
+        hold = "import sys, duckdb; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+        holder = subprocess.Popen(
+            [sys.executable, "-c", hold, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        with holder:
+            assert holder.stdout is not None
+            assert holder.stdin is not None
+            assert holder.stdout.readline() == "held\n"
+            with pytest.raises(BusyError, match="duckdb database"):
+                publish(hasty, [call("one")])
+            with pytest.raises(BusyError):
+                hasty.prepare()
+            threading.Timer(0.3, holder.stdin.close).start()
+            with Warehouse(f"duckdb:///{path}", busy_timeout_seconds=30) as patient:
+                assert publish(patient, [call("one")])[0].inserted == 1
+
+
+def test_a_duckdb_file_is_free_between_transactions(tmp_path: Path) -> None:
+    path = tmp_path / "warehouse.duckdb"
+    with Warehouse(f"duckdb:///{path}") as warehouse:
+        warehouse.prepare()
+        publish(warehouse, [call("one")])
+        count = (
+            "import sys, duckdb; print(duckdb.connect(sys.argv[1]).execute('SELECT count(*) FROM calls').fetchall())"
+        )
+        found = subprocess.run([sys.executable, "-c", count, str(path)], capture_output=True, text=True, check=True)
+        assert found.stdout == "[(1,)]\n"
+
+
+def test_a_new_duckdb_file_has_the_storage_version_of_older_releases(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "warehouse.duckdb"
+    with Warehouse(f"duckdb:///{path}") as warehouse:
+        warehouse.prepare()
+        publish(warehouse, [call("one")])
+    # Bytes 12 to 20 of the main header: 64 is DuckDB 0.10 to 1.1 (https://duckdb.org/docs/internals/storage).
+    assert int.from_bytes(path.read_bytes()[12:20], "little") == 64
+
+
+def test_a_duckdb_file_of_any_storage_version_is_used_as_it_is(tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    path = tmp_path / "warehouse.duckdb"
+    duckdb.connect(str(path)).close()
+    before = path.read_bytes()[12:20]
+    with Warehouse(f"duckdb:///{path}") as warehouse:
+        warehouse.prepare()
+        assert publish(warehouse, [call("one")])[0].inserted == 1
+    assert path.read_bytes()[12:20] == before
+
+
+@pytest.mark.parametrize("name", ["duckdb", "sqlite"])
+def test_a_file_that_cannot_be_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with Warehouse(f"{name}:///{tmp_path}/file/warehouse.db") as warehouse, pytest.raises(StorageError, match=r"file"):
+        warehouse.prepare()
+    (tmp_path / "other.db").write_text("no database, but long enough to have the header of one" * 400)
+    with Warehouse(f"{name}:///{tmp_path}/other.db") as warehouse, pytest.raises(StorageError, match=r"other\.db"):
+        warehouse.prepare()
+    with Warehouse(f"{name}:///{tmp_path}/absent.db") as warehouse, pytest.raises(StorageError, match="yet"):
+        read(warehouse, CALLS)
+    assert not (tmp_path / "absent.db").exists()
+
+
+def test_a_read_only_folder_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0o555)
+    script = """
+import os, sys
+from sinks.views import views
+from sinks.warehouse import Warehouse
+from transforms.errors import StorageError
+for name in ("duckdb", "sqlite"):
+    # Load every module while this user may: the superuser is not stopped by any folder's mode.
+    Warehouse(f"{name}:///{sys.argv[2]}/first.{name}").prepare()
+if os.geteuid() == 0:
+    os.setuid(65534)
+for name in ("duckdb", "sqlite"):
+    try:
+        Warehouse(f"{name}:///{sys.argv[1]}/warehouse.{name}").prepare()
+    except StorageError as error:
+        print(error)
+"""
+    for parent in (folder, *folder.parents[:-2]):
+        parent.chmod(parent.stat().st_mode | 0o055)
+    found = subprocess.run([sys.executable, "-c", script, str(folder), str(tmp_path)], capture_output=True, text=True)
+    assert found.stdout.count(str(folder)) == 2, found.stderr
+
+
+def test_sqlite_readers_go_on_while_a_window_is_written(tmp_path: Path) -> None:
+    with Warehouse(f"sqlite:///{tmp_path}/warehouse.db", busy_timeout_seconds=0.1) as warehouse:
+        warehouse.prepare()
+        publish(warehouse, [call("one")])
+        with warehouse.transaction() as connection:
+            connection.execute(sa.delete(warehouse.tables["calls"]))
+            assert len(read(warehouse, CALLS)) == 1
+            with pytest.raises(BusyError), warehouse.transaction():
+                pass
+
+
+# --- servers -----------------------------------------------------------------------------------------------------
