@@ -24,7 +24,6 @@ from transforms.errors import (
     ServerError,
     TransportError,
 )
-from transforms.json_text import parse_json
 
 KEY_PAIR = {
     "STRINGEEX_API_KEY_SID": CREDENTIALS.api_key_sid,
@@ -382,26 +381,6 @@ def test_errors_and_logs_hold_no_query_token_or_number(portal, connect, caplog):
         shown = f"{record.getMessage()} {vars(record)}"
         assert WINDOW["time"] not in shown
         assert client._auth.token() not in shown
-
-
-@pytest.mark.parametrize(
-    ("body", "value"),
-    [
-        (b'{"a":"\\ud800"}', {"a": "\ud800"}),
-        (b'{"a":123456789012345678901234567890}', {"a": 123456789012345678901234567890}),
-        (b'{"a":-9223372036854775809}', {"a": -9223372036854775809}),
-        (b'{"a":1e2,"b":"\\u0000"}', {"a": 100.0, "b": "\x00"}),
-        (b'{"a":' + b"9" * 5000 + b"}", {"a": "9" * 5000}),
-    ],
-)
-def test_json_is_read_without_loss(body, value):
-    assert parse_json(body) == value
-
-
-@pytest.mark.parametrize("body", [b"", b"{", b"<html>", b"\xff\xfe\xfa", b"[" * 200_000])
-def test_what_is_no_json_is_a_value_error(body):
-    with pytest.raises(ValueError):
-        parse_json(body)
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{}", b"null", b'{"r":null}', b'{"r":true}', b'{"data":{"totalCount":0}}'])
