@@ -19,8 +19,9 @@ from pipelines.logs import IDS, LoggedLines, log_context, set_up_logs
 from pipelines.stringeex.simulator import CREDENTIALS, NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
 from pipelines.stringeex.simulator import faults as fault
 from pipelines.windows import day_bounds
-from tests.e2e.command import account, callhistory
+from tests.e2e.command import account, callhistory, callhistory_here
 from tests.exports import FIRST, ZONE, range_ms
+from transforms.errors import SettingsError
 
 DAYS = 3
 LAST = FIRST + timedelta(days=DAYS - 1)
@@ -100,6 +101,20 @@ def test_without_verbose_each_window_is_a_line_and_libraries_are_silent(tmp_path
     assert done.exit_code == 0, done.stderr
     [line] = objects(done.stderr)
     assert (line["step"], line["rows_read"], line["call_date"]) == ("committed", 50, str(FIRST))
+
+
+def test_what_a_library_prints_in_a_command_is_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: Any
+) -> None:
+    def chatty(**_: Any) -> None:
+        print("hello stderr", file=sys.stderr)
+        print("hello stdout")
+        raise SettingsError("enough")
+
+    monkeypatch.setattr("pipelines.settings.load_settings", chatty)
+    done = callhistory_here("status", "--json", cwd=tmp_path, settings=JSON_LOGS)
+    assert done.json["error"] == "enough"
+    assert [line["message"] for line in objects(done.stderr)] == ["hello stderr", "hello stdout", "error: enough"]
 
 
 @pytest.mark.parametrize(
