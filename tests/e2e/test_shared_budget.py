@@ -16,7 +16,7 @@ import pytest
 
 from pipelines.stringeex.blocks import Priority
 from pipelines.stringeex.simulator import CREDENTIALS, Portal, PortalOptions, SimulatedPortal
-from tests.e2e.command import REPOSITORY, environment
+from tests.e2e.command import REPOSITORY, callhistory, callhistory_here, environment
 
 LIMIT, BLOCK_SECONDS, THREADS = 30, 10, 3
 FOUR = (Priority.EXPORT, Priority.BACKFILL, Priority.BACKFILL, Priority.VERIFY)
@@ -83,20 +83,21 @@ class Account:
             time.sleep(0.05)
 
 
+def with_limits(base_url: str, warehouse_url: str) -> dict[str, str]:
+    return {
+        "STRINGEEX_BASE_URL": base_url,
+        "STRINGEEX_API_KEY_SID": CREDENTIALS.api_key_sid,
+        "STRINGEEX_API_KEY_SECRET": CREDENTIALS.api_key_secret,
+        "CALLHISTORY_WAREHOUSE_URL": warehouse_url,
+    }
+
+
 @contextmanager
 def account_at_work(priorities: Sequence[Priority], warehouse_url: str, seconds_ahead: float) -> Iterator[Account]:
     portal = Portal(options=PortalOptions(), limits_clock=lambda: time.time() + seconds_ahead)
     account = Account(portal, seconds_ahead)
     with SimulatedPortal(portal) as server:
-        account.start(
-            priorities,
-            {
-                "STRINGEEX_BASE_URL": server.base_url,
-                "STRINGEEX_API_KEY_SID": CREDENTIALS.api_key_sid,
-                "STRINGEEX_API_KEY_SECRET": CREDENTIALS.api_key_secret,
-                "CALLHISTORY_WAREHOUSE_URL": warehouse_url,
-            },
-        )
+        account.start(priorities, with_limits(server.base_url, warehouse_url))
         try:
             yield account
         finally:
@@ -129,3 +130,22 @@ def test_processes_use_up_every_block_and_the_export_goes_first(
         # The export died while it waited for this block.
         assert by_block[crowded + 2].total() == LIMIT
         assert by_block[crowded + 2]["BACKFILL"] > by_block[crowded + 2]["EXPORT"]
+
+
+def test_what_a_person_asks_for_is_done_while_the_warehouse_is_down(tmp_path: Path) -> None:
+    portal = Portal()
+    portal.realtime_calls.append({"callId": "call-vn-1-LIVE000001-1", "startTime": int(time.time() * 1000)})
+    with SimulatedPortal(portal) as server:
+        settings = with_limits(server.base_url, "postgresql://nobody@127.0.0.1:1/nowhere")
+        stopped = callhistory("calls", "stop", "call-vn-1-LIVE000001-1", "--yes", cwd=tmp_path, settings=settings)
+        checked = callhistory_here("check", "--json", cwd=tmp_path, settings=settings)
+        exported = callhistory_here("export", cwd=tmp_path, settings=settings)
+    assert (stopped.exit_code, portal.counts["stop"]) == (0, 1)
+    _, warning = stopped.stderr.splitlines()
+    assert warning.startswith("counting requests in this process only: cannot open the postgresql database")
+    assert [check["ok"] for check in checked.json["checks"] if check["name"] in ("credentials", "database")] == [
+        True,
+        False,
+    ]
+    assert exported.exit_code == 1
+    assert portal.counts["history"] == 1, "the one of the check"
