@@ -124,13 +124,14 @@ def _incomplete(status: Status, stale_after: timedelta) -> Iterator[Alert]:
 
 def _gap(days: Sequence[DayStatus]) -> Alert:
     first, last = days[0].call_date, days[-1].call_date
-    failed = sum(day.state is DayState.FAILED for day in days)
+    reasons = {DayState.FAILED: "failed", DayState.MISSING: "not read to the end"}
+    counts = {word: sum(day.state is state for day in days) for state, word in reasons.items()}
+    why = ", ".join(f"{count:,} {word}" for word, count in counts.items() if count)
+    which = f"{first} is" if first == last else f"{first} to {last} are"
     return Alert(
         AlertKind.INCOMPLETE,
         f"{AlertKind.INCOMPLETE.value} {first}",
-        (f"{first} is" if first == last else f"{first} to {last} ({len(days):,} local days) are")
-        + " not complete: "
-        + (f"{failed:,} failed, {len(days) - failed:,} not read" if failed else "not read to the end"),
+        f"{which} not complete ({why})",
         min(day.incomplete_since for day in days if day.incomplete_since),
         "callhistory status tells why; mend that, then run callhistory export",
     )

@@ -77,7 +77,7 @@ def test_an_incomplete_day_is_an_alert_after_the_grace_and_today_never() -> None
     [alert] = find_alerts(status_of({3: gap(3, 37)}), GRACE)
     assert (alert.kind, alert.key) == (AlertKind.INCOMPLETE, "incomplete 2026-03-08")
     assert alert.since == NOW - timedelta(hours=37)
-    assert alert.what == "2026-03-08 is not complete: 1 failed, 0 not read"
+    assert alert.what == "2026-03-08 is not complete (1 failed)"
     assert find_alerts(status_of({0: gap(0, 400)}), GRACE) == []
 
 
@@ -86,9 +86,9 @@ def test_neighbouring_days_are_one_alert_whose_key_stays_while_it_grows() -> Non
     gaps = {9: gap(9, 90), 5: gap(5, 80), 4: gap(4, 70, missing), 2: gap(2, 37, missing), 1: gap(1, 10)}
     alerts = find_alerts(status_of(gaps), GRACE)
     assert [alert.key.split()[1] for alert in alerts] == ["2026-03-02", "2026-03-06", "2026-03-09"]
-    assert alerts[1].what == "2026-03-06 to 2026-03-07 (2 local days) are not complete: 1 failed, 1 not read"
+    assert alerts[1].what == "2026-03-06 to 2026-03-07 are not complete (1 failed, 1 not read to the end)"
     assert alerts[1].since == NOW - timedelta(hours=80)
-    assert alerts[2].what == "2026-03-09 is not complete: not read to the end"
+    assert alerts[2].what == "2026-03-09 is not complete (1 not read to the end)"
     later = find_alerts(status_of(gaps | {1: gap(1, 37)}), GRACE)
     assert [alert.key for alert in later] == [alert.key for alert in alerts]
 
