@@ -5,20 +5,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 import stamina
 
-from pipelines.claims import LEASE, keep_claim
+from pipelines.claims import LEASE, PATIENCE, keep_claim
 from pipelines.context import Pipeline, utc_now
 from pipelines.logs import log_context
 from pipelines.planner import DayPlan, Due, PlannedWindow
 from pipelines.publish import Publication, publish, window_spool
 from pipelines.steps import Event, OnEvent, Step
 from pipelines.windows import Window
-from sinks.ledger import Certificate, ClaimedDay, LedgerRow
+from sinks.ledger import Certificate, ClaimedDay, LedgerRow, attempt_of
 from sinks.merge import Changes
 from sinks.raw import ONE_MILLISECOND, RawFile, publish_raw
 from sinks.spool import Spool
@@ -70,14 +70,24 @@ class Stopped(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its pipeline and id, who is told of its steps, the event that tells it to stop, its begin and clock."""
+    """One run: its pipeline, id and begin, who is told of its steps, the event that tells it to stop, and its clock.
+
+    ``lease`` is how long its claims last when they are not renewed, ``patience`` how long it waits for those of others.
+    """
 
     pipeline: Pipeline
     run_id: str
-    on_event: OnEvent
-    stop: threading.Event
     began_at: datetime
+    on_event: OnEvent = lambda _: None
+    stop: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], datetime] = utc_now
+    lease: timedelta = LEASE
+    patience: timedelta = PATIENCE
+
+    def give_up(self) -> None:
+        """Have days under way stop and give their claims back, those that wait for the request budget too."""
+        self.stop.set()
+        self.pipeline.client.close()
 
     def tell(self, step: Step, window: Window, rows_read: int = 0, rows_expected: int | None = None) -> None:
         """Report a step, and stop here if the run has been told to."""
@@ -94,13 +104,16 @@ def export_day(run: Run, day: DayPlan) -> list[WindowResult]:
     of a server that has not answered once.
     """
     ledger = run.pipeline.ledger
-    claim = ClaimedDay(day.call_date, day.lock_start, day.lock_end, run.run_id)
-    before = ledger.claim_day(claim, day.windows, LEASE)
+    claim = ClaimedDay(day.call_date, day.lock_start, day.lock_end, attempt_of(run.run_id))
+    before = ledger.claim_day(claim, day.windows, run.lease)
     if before is None:
         return [WindowResult(p.window, p.due, Outcome.CLAIMED_ELSEWHERE) for p in day.windows]
     results: list[WindowResult] = []
     try:
-        with log_context(run_id=run.run_id, call_date=day.call_date), keep_claim(ledger, claim) as claim_lost:
+        with (
+            log_context(run_id=run.run_id, call_date=day.call_date),
+            keep_claim(ledger, claim, run.lease) as claim_lost,
+        ):
             run.tell(Step.CLAIMED, day.windows[0].window)
             for planned in day.windows:
                 row = before.get(planned.start)
@@ -159,7 +172,7 @@ def _export_window(work: _Work) -> WindowResult:
         if work.run.stop.is_set():
             raise Stopped from error
         message = f"window {window.label}: {error}"
-        work.pipeline.ledger.fail(window.start, message, run_id=work.run.run_id)
+        work.pipeline.ledger.fail(work.claim, window.start, message)
         work.run.tell(Step.FAILED, window)
         if isinstance(error, TransportError) and not work.pipeline.client.has_answered:
             raise

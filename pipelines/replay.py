@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
-from pipelines.claims import LEASE
+from pipelines.claims import LEASE, keep_claim
 from pipelines.context import Stores, utc_now
 from pipelines.publish import Publication, Published, publish, window_spool
 from pipelines.verify import compare_window, fill_from_raw
 from pipelines.windows import Window, day_bounds, days_between, local_date
 from sinks.comparison import Comparison, Difference, Kind, Place, TableDifference
-from sinks.ledger import ClaimedDay, LedgerRow, WindowStatus
+from sinks.ledger import ClaimedDay, LedgerRow, WindowStatus, attempt_of
 from sinks.merge import moved_calls
 from sinks.raw import RawFile, raw_files, read_raw
 from sinks.spool import BATCH_ROWS
@@ -129,7 +129,12 @@ def replay(
     A window that fails, or whose day another run has claimed, does not stop the others; it is due for an export then.
     """
     claims = _claim(stores, plans)
-    try:
+    with ExitStack() as stack:
+        for claim in claims.values():
+            stack.callback(_release, stores, claim)
+        if claims:
+            # One attempt holds all of the days: renewed for one, they are for all.
+            stack.enter_context(keep_claim(stores.ledger, next(iter(claims.values())), LEASE))
         for plan, number in _in_order(plans):
             if plan.action is Action.FAILED:
                 continue
@@ -142,13 +147,14 @@ def replay(
                 _give_up(plan, error)
                 if not isinstance(error, ClaimLostError):
                     claim = claims[plan.window.call_date]
-                    stores.ledger.fail(plan.start, f"window {plan.window.label}: {error}", run_id=claim.claimed_by)
+                    stores.ledger.fail(claim, plan.start, f"window {plan.window.label}: {error}")
             if number == last:
                 on_done(plan)
-    finally:
-        for claim in claims.values():
-            with suppress(CallHistoryError):  # it lapses by itself
-                stores.ledger.release_day(claim)
+
+
+def _release(stores: Stores, claim: ClaimedDay) -> None:
+    with suppress(CallHistoryError):  # it lapses by itself
+        stores.ledger.release_day(claim)
 
 
 def _states(stores: Stores, day: date, rows: dict[datetime, LedgerRow]) -> dict[Window, list[RawFile]]:
@@ -242,7 +248,7 @@ def _has_certified(row: LedgerRow, state: RawFile) -> bool:
 
 def _claim(stores: Stores, plans: Sequence[WindowReplay]) -> dict[date, ClaimedDay]:
     """Claim the days of what is planned; what is on a day that another run has claimed fails."""
-    run_id = f"replay-{uuid.uuid4().hex[:12]}"
+    claimed_by = attempt_of(f"replay-{uuid.uuid4().hex[:12]}")
     of_day: dict[date, list[WindowReplay]] = {}
     for plan in plans:
         if plan.action in (Action.IN_PLACE, Action.ANEW):
@@ -252,7 +258,7 @@ def _claim(stores: Stores, plans: Sequence[WindowReplay]) -> dict[date, ClaimedD
         start, end = day_bounds(day, stores.timezone)
         known = [row.window_end for row in stores.ledger.rows(day, day) if row.window_start == start]
         inside = [p.end if p.start == start else p.start for p in due]
-        claim = ClaimedDay(day, start, min([*known, *inside, end]), run_id)
+        claim = ClaimedDay(day, start, min([*known, *inside, end]), claimed_by)
         begun = stores.ledger.claim_day(claim, due, LEASE)
         if begun is not None:
             claims[day] = claim
@@ -276,8 +282,6 @@ def _in_order(plans: Sequence[WindowReplay]) -> list[tuple[WindowReplay, int]]:
 
 def _publish(stores: Stores, plan: WindowReplay, number: int, claim: ClaimedDay, clock: Callable[[], datetime]) -> None:
     window, state, row = plan.window, plan.steps[number], plan.row
-    if not stores.ledger.renew_claim(claim, LEASE):
-        raise ClaimLostError("another run has taken this day over; it will finish the work")
     is_anew = plan.action is Action.ANEW
     certified = row if row is not None and _has_certified(row, plan.states[-1]) else None
     completed_at = (certified.completed_at if certified else None) or state.read_at

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import gc
-import threading
+import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import date, datetime
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 from typing import Any
 
+from pipelines.claims import LEASE, PATIENCE
 from pipelines.context import Pipeline, Stores, utc_now
 from pipelines.drift import Drift, new_drift
-from pipelines.export import Outcome, Run, WindowResult, export_day
+from pipelines.export import Outcome, Run, Stopped, WindowResult, export_day
+from pipelines.logs import logger
 from pipelines.planner import DayPlan, plan
 from pipelines.steps import Event, OnEvent
-from pipelines.windows import ONE_DAY, local_date
+from pipelines.windows import ONE_DAY, Window, local_date
 
 _UNKNOWN_PAGE_ROWS = 100
 _ALLOCATIONS_PER_COLLECTION = 100_000
+_SHORTEST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.2, 5.0
 
 
 @dataclass(frozen=True)
@@ -163,45 +166,71 @@ def run_plans(
     on_event: OnEvent | None = None,
     run_id: str | None = None,
     clock: Callable[[], datetime] = utc_now,
+    lease: timedelta = LEASE,
+    patience: timedelta = PATIENCE,
 ) -> RunSummary:
     """Export the planned days, ``CALLHISTORY_CONCURRENCY`` side by side.
 
     A failed window does not stop the others. Ctrl-C does, as does what none could survive (see `export_day`): days
     under way give their claims back, days not begun are left.
     """
-    run = new_run(pipeline, on_event=on_event, run_id=run_id, clock=clock)
-    requests_before = requests_sent(pipeline)
+    run = Run(
+        pipeline,
+        run_id or new_run_id(),
+        clock(),
+        on_event or _ignore,
+        clock=clock,
+        lease=lease,
+        patience=patience,
+    )
     with rare_collections(), ThreadPoolExecutor(pipeline.settings.concurrency, thread_name_prefix="day") as pool:
         futures = [pool.submit(export_day, run, day) for day in plans]
         try:
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
             results = [result for future in futures if future in done for result in future.result()]
+            results = finish_claimed_days(run, plans, results)
         except BaseException:
-            run.stop.set()
-            # Lets go of those that wait for the request budget, which can take an hour.
-            pipeline.client.close()
+            run.give_up()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    return summarise(run, results, requests_before)
+    return summarise(run, results, requests_sent(pipeline))
 
 
-def summarise(run: Run, results: Sequence[WindowResult], requests_before: int) -> RunSummary:
-    """Sum up a run; ``requests_before`` are those that the process had sent when it began."""
+def finish_claimed_days(run: Run, plans: Sequence[DayPlan], results: Iterable[WindowResult]) -> list[WindowResult]:
+    """Return a run's results after another look at what others had claimed, in the order of ``plans``.
+
+    Such a day is looked at again until another run has done it, or until its holder's lease has lapsed, and it is done
+    here. A holder that is alive for longer than ``run.patience`` keeps it. Raises as `export_day`.
+    """
+    found = {result.window: result for result in results}
+    gives_up_at = time.monotonic() + run.patience.total_seconds()
+    wait_seconds = 0.0
+    while claimed := [day for plan in plans if (day := _part_elsewhere(plan, found)) is not None]:
+        if wait_seconds and time.monotonic() > gives_up_at:
+            break
+        if wait_seconds == _SHORTEST_WAIT_SECONDS:
+            logger.info("waiting for %d local days that other runs are at work on", len(claimed))
+        if run.stop.wait(wait_seconds):
+            raise Stopped
+        wait_seconds = min(max(2 * wait_seconds, _SHORTEST_WAIT_SECONDS), _LONGEST_WAIT_SECONDS)
+        found |= {result.window: result for day in claimed for result in export_day(run, day)}
+    return [found[planned.window] for plan in plans for planned in plan.windows]
+
+
+def _part_elsewhere(day: DayPlan, found: Mapping[Window, WindowResult]) -> DayPlan | None:
+    windows = [p for p in day.windows if found[p.window].outcome is Outcome.CLAIMED_ELSEWHERE]
+    return replace(day, windows=tuple(windows)) if windows else None
+
+
+def summarise(run: Run, results: Sequence[WindowResult], requests: int) -> RunSummary:
+    """Sum up a run, which has taken ``requests`` requests of every kind, in all of its processes."""
     drift = new_drift(run.pipeline, run.clock(), run.began_at, {result.window.call_date for result in results})
-    return RunSummary(run.run_id, results, requests_sent(run.pipeline) - requests_before, drift)
+    return RunSummary(run.run_id, results, requests, drift)
 
 
-def new_run(
-    pipeline: Pipeline,
-    *,
-    on_event: OnEvent | None = None,
-    run_id: str | None = None,
-    clock: Callable[[], datetime] = utc_now,
-) -> Run:
-    """Return a run with an id of its own; by default its steps are told to nobody."""
-    return Run(
-        pipeline, run_id or f"run-{uuid.uuid4().hex[:12]}", on_event or _ignore, threading.Event(), clock(), clock
-    )
+def new_run_id() -> str:
+    """Return an id for a run, unlike that of any other."""
+    return f"run-{uuid.uuid4().hex[:12]}"
 
 
 @contextmanager
@@ -216,7 +245,7 @@ def rare_collections() -> Iterator[None]:
 
 
 def requests_sent(pipeline: Pipeline) -> int:
-    """Return how many requests of every kind this process has sent so far, tries that failed included."""
+    """Return how many requests of every kind this pipeline has sent so far, tries that failed included."""
     return sum(pipeline.client.budget.counts().values())
 
 

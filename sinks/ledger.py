@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -14,6 +15,9 @@ from sinks.warehouse import Warehouse, once_more_on_collision
 from transforms.errors import ClaimLostError
 
 ERROR_MAX_CHARACTERS = 2_000
+
+_OF = "/"
+_LONGER_THAN_ANY_LEASE = timedelta(minutes=10)
 
 
 class WindowStatus(StrEnum):
@@ -69,12 +73,25 @@ class DueWindow(Protocol):
 
 @dataclass(frozen=True)
 class ClaimedDay:
-    """A local day and who claims it; ``lock_start`` and ``lock_end`` are the day's first window."""
+    """A local day and who claims it; ``lock_start`` and ``lock_end`` are the day's first window.
+
+    ``claimed_by`` is one attempt of one run, as `attempt_of` names it.
+    """
 
     call_date: date
     lock_start: datetime
     lock_end: datetime
     claimed_by: str
+
+    @property
+    def run_id(self) -> str:
+        """The run that the attempt belongs to."""
+        return self.claimed_by.partition(_OF)[0]
+
+
+def attempt_of(run_id: str) -> str:
+    """Return a name for one more attempt of a run on a day, unlike that of any other attempt."""
+    return f"{run_id}{_OF}{uuid.uuid4().hex[:12]}"
 
 
 @dataclass(frozen=True)
@@ -135,7 +152,8 @@ class Ledger:
         begun windows are due again.
 
         The lease lies in the row of the day's first window, so that one conditional UPDATE decides between any number
-        of processes. The database's clock measures it where there is one: machines' clocks differ.
+        of processes. The database's clock measures it where there is one: machines' clocks differ. A run has one
+        attempt at a day at a time: a new one takes the day over from the last, which was given up as lost.
         """
         t = self._table
         with self._warehouse.transaction() as connection:
@@ -157,16 +175,22 @@ class Ledger:
                     status=WindowStatus.RUNNING,
                     attempts=t.c.attempts + 1,
                     started_at=now,
-                    run_id=day.claimed_by,
+                    run_id=day.run_id,
                     error=None,
                 )
             )
             return before
 
     def renew_claim(self, day: ClaimedDay, lease: timedelta) -> bool:
-        """Have the lease last for another ``lease``; return false when another run has taken the day over."""
+        """Have all days of this attempt be ours for another ``lease``; return false when this one is not any more."""
+        t = self._table
         with self._warehouse.transaction() as connection:
-            return self._take(connection, day, lease, self._warehouse.utc_now(connection))
+            connection.execute(
+                sa.update(t)
+                .where(t.c.claimed_by == day.claimed_by)
+                .values(claim_expires_at=self._warehouse.utc_now(connection) + lease)
+            )
+            return self._holder(connection, day) == day.claimed_by
 
     def release_day(self, day: ClaimedDay) -> None:
         """Give the lease back, if it is still ours."""
@@ -181,6 +205,14 @@ class Ledger:
             .where(t.c.window_start == day.lock_start, t.c.claimed_by == day.claimed_by)
             .values(claimed_by=None, claim_expires_at=None)
         )
+
+    def release_run(self, run_id: str) -> None:
+        """Give back every lease that attempts of a run hold, wherever they are at work: they publish nothing more."""
+        t = self._table
+        with self._warehouse.transaction() as connection:
+            connection.execute(
+                sa.update(t).where(self._is_attempt_of(run_id)).values(claimed_by=None, claim_expires_at=None)
+            )
 
     def check_claim(self, connection: sa.Connection, day: ClaimedDay) -> None:
         """Hold the day's row to the end of the transaction; raise ``ClaimLostError`` when it is not ours any more."""
@@ -234,18 +266,19 @@ class Ledger:
             sa.update(t).where(t.c.window_start == window_start).values(late_changes=t.c.late_changes + calls)
         )
 
-    def fail(self, window_start: datetime, error: str, *, run_id: str) -> None:
+    def fail(self, day: ClaimedDay, window_start: datetime, error: str) -> None:
         """Note why a window failed; the numbers of its last certificate stay.
 
-        A window that another run than ``run_id`` has begun since is that one's business, and left as it is.
+        When the day is not ours any more, the window is somebody else's business, and left as it is.
         """
         t = self._table
         with self._warehouse.transaction() as connection:
-            connection.execute(
-                sa.update(t)
-                .where(t.c.window_start == window_start, t.c.run_id == run_id)
-                .values(status=WindowStatus.FAILED, error=error[:ERROR_MAX_CHARACTERS])
-            )
+            if self._holder(connection, day) == day.claimed_by:
+                connection.execute(
+                    sa.update(t)
+                    .where(t.c.window_start == window_start)
+                    .values(status=WindowStatus.FAILED, error=error[:ERROR_MAX_CHARACTERS])
+                )
 
     def make_due(self, connection: sa.Connection, instants: Iterable[datetime], now: datetime) -> None:
         """Have the windows that hold ``instants`` read again: a call has moved out of them."""
@@ -261,10 +294,10 @@ class Ledger:
         t = self._table
         is_free = sa.or_(
             t.c.claimed_by.is_(None),
-            t.c.claimed_by == day.claimed_by,
+            self._is_attempt_of(day.run_id),
             t.c.claim_expires_at <= now,
-            # Nobody claims for so long: the clock was set back since, and the lease would outlast its holder.
-            t.c.claim_expires_at > now + 2 * lease,
+            # The clock was set back since, and the lease would outlast its holder.
+            t.c.claim_expires_at > now + _LONGER_THAN_ANY_LEASE,
         )
         connection.execute(
             sa.update(t)
@@ -272,6 +305,9 @@ class Ledger:
             .values(claimed_by=day.claimed_by, claim_expires_at=now + lease)
         )
         return self._holder(connection, day) == day.claimed_by
+
+    def _is_attempt_of(self, run_id: str) -> sa.ColumnElement[bool]:
+        return self._table.c.claimed_by.startswith(f"{run_id}{_OF}", autoescape=True)
 
     def _holder(self, connection: sa.Connection, day: ClaimedDay) -> str | None:
         t = self._table

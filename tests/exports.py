@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import sqlalchemy as sa
 
+from pipelines.claims import LEASE
 from pipelines.context import Pipeline, open_pipeline, utc_now
 from pipelines.run import RunSummary, plan_days, run_plans
 from pipelines.settings import Settings, load_settings
@@ -43,10 +44,20 @@ class Export:
         on_event: Callable[[Event], None] | None = None,
         now: datetime | None = None,
         clock: Callable[[], datetime] | None = None,
+        lease: timedelta = LEASE,
+        patience: timedelta = timedelta(0),
     ) -> RunSummary:
+        """Run it; by default a day that another keeps claimed is given up at once."""
         with self.open() as pipeline:
             plans = plan_days(pipeline, first, last, now or utc_now(), force=force)
-            return run_plans(pipeline, plans, on_event=on_event, clock=clock or (lambda: now or utc_now()))
+            return run_plans(
+                pipeline,
+                plans,
+                on_event=on_event,
+                clock=clock or (lambda: now or utc_now()),
+                lease=lease,
+                patience=patience,
+            )
 
     @contextmanager
     def open(self) -> Iterator[Pipeline]:

@@ -57,6 +57,15 @@ def backfill(
     first: Annotated[str, typer.Option("--from", metavar="DATE", help="First local day, such as 2026-01-31.")],
     last: Annotated[str, typer.Option("--to", metavar="DATE", help="Last local day, included.")],
     force: Annotated[bool, typer.Option("--force", help="Read again what is complete or settled, too.")] = False,
+    dask: Annotated[
+        str | None,
+        typer.Option(
+            "--dask",
+            metavar="ADDRESS|N",
+            help="Work on a Dask cluster: of a scheduler such as tcp://host:8786, or N worker processes started here. "
+            "Needs a Prefect server and PostgreSQL.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print windows, requests and hours; ask the API for nothing.")
     ] = False,
@@ -76,10 +85,10 @@ def backfill(
         raise UsageError(f"--to {last_date} is in the future: in {settings.timezone.key} it is {today}")
     if dry_run:
         return _dry_run(settings, first_date, last_date, force=force)
-    if os.environ.get("PREFECT_API_URL"):
+    if dask is not None or os.environ.get("PREFECT_API_URL"):
         from pipelines.flows import run_backfill_flow
 
-        return summary_report(run_backfill_flow(first_date, last_date, force))
+        return summary_report(run_backfill_flow(first_date, last_date, force, dask=dask))
     from pipelines.notify import notified
     from pipelines.run import plan_days
     from pipelines.run_ends import RunKind

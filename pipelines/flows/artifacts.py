@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 from uuid import UUID
 
+import httpx
+import stamina
+from prefect import get_run_logger
 from prefect.artifacts import (
+    create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from pipelines.context import Stores, utc_now
 from pipelines.status import read_status
@@ -23,32 +29,49 @@ PROGRESS_ARTIFACT = "callhistory-progress"
 COVERAGE_ARTIFACT = "callhistory-coverage"
 COVERAGE_DAYS = 60
 
+_AT_ONCE: Mapping[Any, Any] = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: 5.0}
+_PATIENCE_SECONDS = 300.0
+_LONGEST_WAIT_SECONDS = 10.0
+
 _SUMMARY_COLUMNS = ("api_total", "lake_rows", "rejected", "warehouse_rows")
 _CHECK_COLUMNS = ("api_total", "raw_rows", "rejected", "lake_rows", "warehouse_rows")
 
 
 class Progress:
-    """An artifact that shows how many of ``total`` are done; it is written anew only when the percentage changes."""
+    """An artifact that shows how many of ``total`` are done; it is written anew only when the percentage changes.
+
+    A server that does not answer at once is told of the next percentage.
+    """
 
     def __init__(self, total: int, description: str) -> None:
         self._total = total
         self._percent = 0
-        self._artifact = cast(UUID, create_progress_artifact(0.0, PROGRESS_ARTIFACT, description))
+        self._artifact: UUID | None = None
+        with _best_effort("the progress"):
+            self._artifact = cast(UUID, create_progress_artifact(0.0, PROGRESS_ARTIFACT, description))
 
     def show(self, done: int) -> None:
         """Show that ``done`` are done."""
         percent = 100 * done // self._total
-        if percent > self._percent:
+        if self._artifact is None or percent == self._percent:
+            return
+        with _best_effort("the progress"), temporary_settings(_AT_ONCE):
             update_progress_artifact(self._artifact, float(percent))
             self._percent = percent
 
 
 def show_run(summary: Mapping[str, Any], stores: Stores) -> None:
     """Keep a run's summary, and how the newest days stand after it."""
-    create_markdown_artifact(run_markdown(summary), SUMMARY_ARTIFACT, f"Run {summary['run_id']}")
     days = read_status(stores, utc_now()).days[-COVERAGE_DAYS:]
     rows = [{"day": day.call_date.isoformat(), "state": day.state.value, "calls": day.calls} for day in reversed(days)]
-    create_table_artifact(rows, COVERAGE_ARTIFACT, f"The newest {COVERAGE_DAYS} local days")
+    _keep(lambda: create_markdown_artifact(run_markdown(summary), SUMMARY_ARTIFACT, f"Run {summary['run_id']}"))
+    _keep(lambda: create_table_artifact(rows, COVERAGE_ARTIFACT, f"The newest {COVERAGE_DAYS} local days"))
+
+
+def show_link(key: str, link: str, description: str) -> None:
+    """Keep a link."""
+    with _best_effort(description):
+        create_link_artifact(link, key=key, description=description)
 
 
 def show_archive(summary: Mapping[str, Any]) -> None:
@@ -56,7 +79,7 @@ def show_archive(summary: Mapping[str, Any]) -> None:
     lines = ["| recordings | |", "|---|---:|", *(f"| {name} | {n} |" for name, n in summary["recordings"].items()), ""]
     lines += [f"- {name} in this run: {summary[name]}" for name in ("archived", "bytes", "requests")]
     lines += [f"- {error}" for error in summary["errors"]]
-    create_markdown_artifact("\n".join(lines), ARCHIVE_ARTIFACT, "Recordings")
+    _keep(lambda: create_markdown_artifact("\n".join(lines), ARCHIVE_ARTIFACT, "Recordings"))
 
 
 def show_verification(summary: Mapping[str, Any]) -> None:
@@ -78,7 +101,7 @@ def show_verification(summary: Mapping[str, Any]) -> None:
     ]
     if not summary["ok"]:
         lines += ["", "`callhistory verify --from DATE --to DATE` names the calls."]
-    create_markdown_artifact("\n".join(lines), VERIFY_ARTIFACT, "Verification")
+    _keep(lambda: create_markdown_artifact("\n".join(lines), VERIFY_ARTIFACT, "Verification"))
 
 
 def run_markdown(summary: Mapping[str, Any]) -> str:
@@ -98,6 +121,25 @@ def run_markdown(summary: Mapping[str, Any]) -> str:
     lines += [f"- {change['kind']}: `{change['field']}` since {change['since']}" for change in summary["drift"]]
     lines += [f"- {error}" for error in summary["errors"]]
     return "\n".join(lines)
+
+
+def _keep(create: Callable[[], object]) -> None:
+    """Have an artifact created, as soon as the server answers: a server away is back after minutes, or not at all."""
+    with _best_effort("a summary"):
+        for attempt in stamina.retry_context(
+            on=httpx.TransportError, attempts=None, timeout=_PATIENCE_SECONDS, wait_max=_LONGEST_WAIT_SECONDS
+        ):
+            with attempt:
+                create()
+
+
+@contextmanager
+def _best_effort(what: str) -> Iterator[None]:
+    """Go on without the server: what is exported is exported, whether it is told or not."""
+    try:
+        yield
+    except httpx.HTTPError as error:
+        get_run_logger().warning("the Prefect server does not know %s: %s", what, type(error).__name__)
 
 
 def _counts(day: Mapping[str, Any], columns: Sequence[str]) -> str:

@@ -9,11 +9,17 @@ from typing import Any
 import httpx
 from prefect import tags
 from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from pipelines.flows.export import backfill_calls, export_calls
 from pipelines.flows.recordings import archive_recordings
+from pipelines.flows.runners import check_dask
 from pipelines.flows.states import TAG, IncompleteRunError
+from pipelines.settings import load_settings
 from transforms.errors import SettingsError, TransportError
+
+_CLIENT_RETRIES = 8
+"""Waits of 2, 4, ... 256 seconds: a server that is away when a run ends is told when it is back."""
 
 
 def run_export_flow() -> dict[str, Any]:
@@ -25,13 +31,17 @@ def run_export_flow() -> dict[str, Any]:
     return _summary_of(export_calls)
 
 
-def run_backfill_flow(first: date, last: date, force: bool = False, concurrency: int | None = None) -> dict[str, Any]:
+def run_backfill_flow(
+    first: date, last: date, force: bool = False, concurrency: int | None = None, dask: str | None = None
+) -> dict[str, Any]:
     """Run `backfill_calls` in this process and return its summary, also when windows failed.
 
-    Raises what ended the run, if anything did: ``SettingsError``, also when no Prefect server answers, or
-    ``RetryableError``.
+    Raises what ended the run, if anything did: ``SettingsError``, also when no Prefect server answers, or when ``dask``
+    is given and cannot be done; or ``RetryableError``.
     """
-    return _summary_of(backfill_calls, first, last, force, concurrency)
+    if dask is not None:
+        check_dask(dask, load_settings())
+    return _summary_of(backfill_calls, first, last, force, concurrency, dask)
 
 
 def run_archive_flow() -> dict[str, Any]:
@@ -52,7 +62,7 @@ def _summary_of(run_flow: Callable[..., Any], *parameters: Any) -> dict[str, Any
             "start it, correct the address, or unset the variable to run without Prefect"
         ) from problem
     try:
-        with tags(TAG):
+        with tags(TAG), temporary_settings({PREFECT_CLIENT_MAX_RETRIES: _CLIENT_RETRIES}):
             summary: dict[str, Any] = run_flow(*parameters)
     except IncompleteRunError as incomplete:
         return incomplete.summary

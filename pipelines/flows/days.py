@@ -1,136 +1,171 @@
-"""The local days of a run as Prefect tasks, side by side."""
+"""The local days of a run as Prefect tasks, side by side in threads or on a Dask cluster."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
+from queue import SimpleQueue
 from typing import Any
+from uuid import UUID
 
 from prefect import Task, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.futures import PrefectFuture, as_completed
-from prefect.states import Cancelled
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.context import TaskRunContext
+from prefect.futures import PrefectFuture
+from prefect.states import Cancelled, Completed, Failed
 
-from pipelines.context import Pipeline
-from pipelines.export import Outcome, Run, Stopped, WindowResult, export_day
+from pipelines.export import Outcome, Stopped, WindowResult, export_day
 from pipelines.flows.artifacts import Progress, show_run
+from pipelines.flows.runners import Runner
+from pipelines.flows.shared import Share, shared_run
 from pipelines.flows.states import TAG, IncompleteRunError, failed
 from pipelines.planner import DayPlan
-from pipelines.run import new_run, requests_sent, summarise
+from pipelines.run import finish_claimed_days, summarise
+from pipelines.stringeex.budget import Priority
 from pipelines.windows import Window
-from transforms.errors import CallHistoryError, DataError, RetryableError
+from transforms.errors import CallHistoryError, RetryableError
 
 RETRY_DELAYS_SECONDS = [5.0, 20.0]
 """Waits before a day with failed windows is tried again. The client has its own, finer retries below this."""
 
+_RETRIES = len(RETRY_DELAYS_SECONDS)
+
 
 @dataclass(frozen=True)
-class _Work:
-    """What the tasks of one flow run share: threads of one process, so one pipeline, one budget, one claimant."""
+class DayReport:
+    """What a task tells its flow: counts and outcomes, never data; Prefect logs what ``repr`` shows.
 
-    run: Run
-    results: dict[Window, WindowResult] = field(default_factory=dict)
+    ``requests`` are those that ``opening``, a pipeline in some process, has sent so far.
+    """
 
-    def of_day(self, day: DayPlan) -> list[WindowResult]:
-        """Return the results there are so far for the day's windows, in its order."""
-        return [self.results[planned.window] for planned in day.windows if planned.window in self.results]
+    results: tuple[WindowResult, ...] = field(repr=False)
+    opening: str = field(repr=False)
+    requests: int = field(repr=False)
 
-    def remaining(self, day: DayPlan) -> DayPlan:
-        """Return the day without the windows that have a result, unless it is one that another try may better."""
-        finished = {result.window for result in self.of_day(day) if not result.may_succeed_later}
-        return replace(day, windows=tuple(p for p in day.windows if p.window not in finished))
+    @property
+    def failed(self) -> list[WindowResult]:
+        """The windows that failed."""
+        return [result for result in self.results if result.outcome is Outcome.FAILED]
+
+    @property
+    def may_succeed_later(self) -> bool:
+        """Whether another try may better a window."""
+        return any(result.may_succeed_later for result in self.failed)
 
 
-_work_of_runs: dict[str, _Work] = {}
+_results_of_tries: dict[UUID, dict[Window, WindowResult]] = {}
+"""By task run: what its earlier tries, which are made in the same process, have come to once and for all."""
 
 
 def _is_retryable(_task: Task[..., Any], _task_run: TaskRun, state: State[Any]) -> bool:
-    return isinstance(state.data, RetryableError)
+    found = state.data
+    return found.may_succeed_later if isinstance(found, DayReport) else isinstance(found, RetryableError)
 
 
 @task(
     name="export_local_day",
     task_run_name="{day.call_date}",
     tags=[TAG],
-    retries=len(RETRY_DELAYS_SECONDS),
+    retries=_RETRIES,
     retry_delay_seconds=RETRY_DELAYS_SECONDS,
     retry_condition_fn=_is_retryable,
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def export_local_day(run_id: str, day: DayPlan) -> State[None] | None:
+def export_local_day(run_id: str, priority: Priority, day: DayPlan) -> State[Any]:
     """Export the due windows of one local day; when tried again, only those whose failure may pass.
 
-    Fails with RetryableError or DataError when windows failed, or with what no other day could survive either.
+    Ends with a `DayReport`, as failed when windows failed; or with the error that no other day could survive either.
     """
-    logger = get_run_logger()
-    work = _work_of_runs[run_id]
+    context = TaskRunContext.get()
+    assert context is not None
+    results = _results_of_tries.pop(context.task_run.id, {})
+    due = tuple(planned for planned in day.windows if planned.window not in results)
     try:
-        for result in export_day(work.run, work.remaining(day)):
-            work.results[result.window] = result
+        with shared_run(run_id, priority) as share:
+            results |= {result.window: result for result in export_day(share.run, replace(day, windows=due))}
+            report = DayReport(tuple(results[p.window] for p in day.windows), share.opening, share.requests)
     except Stopped:
         return Cancelled(message="The run was told to stop; the day is due again.")
     except CallHistoryError as error:
-        return failed(error)
-    results = work.of_day(day)
-    for result in results:
+        state = failed(error)
+    else:
+        state = _told(report)
+    if _is_retryable(export_local_day, context.task_run, state) and context.task_run.run_count <= _RETRIES:
+        _results_of_tries[context.task_run.id] = {w: r for w, r in results.items() if not r.may_succeed_later}
+    return state
+
+
+def _told(report: DayReport) -> State[Any]:
+    logger = get_run_logger()
+    for result in report.results:
         calls = f", {result.certificate.lake_rows} calls" if result.certificate else ""
         logger.info("window %s: %s%s", result.window.label, result.outcome.value, calls)
-    lost = [result for result in results if result.outcome is Outcome.FAILED]
-    if not lost:
-        return None
-    error_class = RetryableError if any(result.may_succeed_later for result in lost) else DataError
-    return failed(error_class(f"{len(lost)} of {len(results)} windows failed; {lost[0].error}"))
+    if not report.failed:
+        return Completed(data=report)
+    error = f"{len(report.failed)} of {len(report.results)} windows failed; {report.failed[0].error}"
+    return Failed(message=error, data=report)
 
 
-def run_days(pipeline: Pipeline, plans: Sequence[DayPlan], concurrency: int) -> dict[str, Any]:
-    """Run one task per day and return the summary. Raises IncompleteRunError when windows failed."""
-    requests_before = requests_sent(pipeline)
-    with _shared(_Work(new_run(pipeline))) as work:
-        _run_tasks(work, plans, concurrency)
-    results = [result for day in plans for result in work.of_day(day)]
-    run = summarise(work.run, results, requests_before)
-    summary = run.to_dict()
-    show_run(summary, pipeline)
-    if not run.is_complete:
-        lost = len(run.with_outcome(Outcome.FAILED))
-        raise IncompleteRunError(f"{lost} of {len(results)} windows failed; they are due again", summary)
-    return summary
+def run_days(share: Share, plans: Sequence[DayPlan], priority: Priority, runner: Runner) -> dict[str, Any]:
+    """Run one task per day and return the run's summary. Raises IncompleteRunError when windows failed.
 
-
-@contextmanager
-def _shared(work: _Work) -> Iterator[_Work]:
-    """Make the work known to the tasks of this process: clients and connections cannot be parameters."""
-    _work_of_runs[work.run.run_id] = work
-    try:
-        yield work
-    finally:
-        del _work_of_runs[work.run.run_id]
-
-
-def _run_tasks(work: _Work, plans: Sequence[DayPlan], concurrency: int) -> None:
-    """Run the tasks. A day that ends without a result for each window ends the run: no other could do better.
-
-    On that, on Ctrl-C and on Prefect's termination signal, days under way stop and give their claims back.
+    A day that ends without a result for each window ends the run with its error: no other could do better. On that, on
+    Ctrl-C and on Prefect's termination signal, days under way stop and their claims are given back.
     """
-    logger = get_run_logger()
-    logger.info("run %s: %d local days are due", work.run.run_id, len(plans))
-    if not plans:
-        return
-    task_runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=concurrency)
-    with task_runner as runner:
+    run = share.run
+    get_run_logger().info("run %s: %d local days are due", run.run_id, len(plans))
+    try:
+        reports = _run_tasks(share, plans, priority, runner) if plans else []
+        results = finish_claimed_days(run, plans, [result for report in reports for result in report.results])
+    except BaseException:
+        run.give_up()
+        with suppress(CallHistoryError):  # claims lapse by themselves, and the first error says more than a second one
+            run.pipeline.ledger.release_run(run.run_id)
+        raise
+    requests: dict[str, int] = {}
+    for report in reports:
+        requests[report.opening] = max(report.requests, requests.get(report.opening, 0))
+    summary = summarise(run, results, sum((requests | {share.opening: share.requests}).values()))
+    found = summary.to_dict()
+    show_run(found, run.pipeline)
+    if not summary.is_complete:
+        lost = len(summary.with_outcome(Outcome.FAILED))
+        raise IncompleteRunError(f"{lost} of {len(results)} windows failed; they are due again", found)
+    return found
+
+
+def _run_tasks(share: Share, plans: Sequence[DayPlan], priority: Priority, runner: Runner) -> list[DayReport]:
+    run_id = share.run.run_id
+    pending, under_way = iter(plans), 0
+    ended: SimpleQueue[PrefectFuture[Any]] = SimpleQueue()
+    reports: list[DayReport] = []
+    with runner.start() as tasks:
         try:
-            days: dict[PrefectFuture[Any], DayPlan] = {
-                runner.submit(export_local_day, {"run_id": work.run.run_id, "day": day}): day for day in plans
-            }
-            progress = Progress(len(days), f"Run {work.run.run_id}: local days done")
-            for done, future in enumerate(as_completed(list(days)), start=1):
-                if len(work.of_day(days[future])) < len(days[future].windows):
-                    future.result()
-                progress.show(done)
+            progress = Progress(len(plans), f"Run {run_id}: local days done")
+            while len(reports) < len(plans):
+                for day in islice(pending, max(runner.tasks_ahead() - under_way, 0)):
+                    parameters = {"run_id": run_id, "priority": priority, "day": day}
+                    tasks.submit(export_local_day, parameters).add_done_callback(ended.put)
+                    under_way += 1
+                reports.append(_report(ended.get(), runner))
+                under_way -= 1
+                progress.show(len(reports))
         except BaseException:
-            work.run.stop.set()
+            share.run.give_up()
             raise
+    return reports
+
+
+def _report(future: PrefectFuture[Any], runner: Runner) -> DayReport:
+    with runner.errors_explained():
+        state: State[Any] = future.wrapped_future.result()  # type: ignore[attr-defined]
+    report = state.result(raise_on_failure=False, _sync=True)  # type: ignore[call-overload]
+    if isinstance(report, DayReport):
+        return report
+    if isinstance(report, BaseException):
+        raise report
+    raise Stopped

@@ -10,11 +10,13 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import Field
 
-from pipelines.context import Pipeline, open_pipeline, utc_now
+from pipelines.context import Pipeline, utc_now
 from pipelines.flows.days import run_days
+from pipelines.flows.runners import DASK, runner_for
+from pipelines.flows.shared import shared_run
 from pipelines.flows.states import failed, named
 from pipelines.planner import DayPlan
-from pipelines.run import plan_days, plan_export, plan_recent
+from pipelines.run import new_run_id, plan_days, plan_export, plan_recent
 from pipelines.settings import load_settings
 from pipelines.stringeex.budget import Priority
 from transforms.errors import CallHistoryError, SettingsError
@@ -26,7 +28,7 @@ def export_calls() -> dict[str, Any] | State[Any]:
 
     Returns the run's summary. A run that leaves a window failed ends as `Incomplete`, which is a failed state.
     """
-    return _run(lambda pipeline: plan_export(pipeline, utc_now()))
+    return _run(lambda pipeline: plan_export(pipeline, utc_now()), Priority.EXPORT)
 
 
 @flow(name="export_recent_calls", flow_run_name=named("export recent"), persist_result=False)
@@ -36,12 +38,16 @@ def export_recent_calls() -> dict[str, Any] | State[Any]:
     Older days, whether they failed or are due for re-reading, are the nightly's. Returns the run's summary. A run that
     leaves a window failed ends as `Incomplete`, which is a failed state.
     """
-    return _run(lambda pipeline: plan_recent(pipeline, utc_now()))
+    return _run(lambda pipeline: plan_recent(pipeline, utc_now()), Priority.EXPORT)
 
 
 @flow(name="backfill_calls", flow_run_name="backfill {first}..{last}", persist_result=False)
 def backfill_calls(
-    first: date, last: date, force: bool = False, concurrency: Annotated[int, Field(ge=1, le=64)] | None = None
+    first: date,
+    last: date,
+    force: bool = False,
+    concurrency: Annotated[int, Field(ge=1, le=64)] | None = None,
+    dask: Annotated[str, Field(pattern=DASK)] | None = None,
 ) -> dict[str, Any] | State[Any]:
     """Export what is due of a range of local days.
 
@@ -51,22 +57,31 @@ def backfill_calls(
         first: First local day.
         last: Last local day, included.
         force: Read days again that are complete, even settled ones.
-        concurrency: Local days exported side by side; by default as `CALLHISTORY_CONCURRENCY` says.
+        concurrency: Local days exported side by side; by default as `CALLHISTORY_CONCURRENCY` says, and on an existing
+            Dask cluster as many as its workers have threads.
+        dask: Where to do them, if not in threads of this process: the address of a Dask scheduler, such as
+            tcp://host:8786, or a number of worker processes to start here. Needs PostgreSQL (or MariaDB), and a lake
+            that all workers share.
     """
     if first > last:
         return failed(SettingsError(f"first ({first}) comes after last ({last}): exchange them"))
     return _run(
-        lambda pipeline: plan_days(pipeline, first, last, utc_now(), force=force), concurrency, Priority.BACKFILL
+        lambda pipeline: plan_days(pipeline, first, last, utc_now(), force=force),
+        Priority.BACKFILL,
+        concurrency,
+        dask,
     )
 
 
 def _run(
     plan: Callable[[Pipeline], Sequence[DayPlan]],
+    priority: Priority,
     concurrency: int | None = None,
-    priority: Priority = Priority.EXPORT,
+    dask: str | None = None,
 ) -> dict[str, Any] | State[Any]:
     try:
-        with open_pipeline(load_settings(), priority) as pipeline:
-            return run_days(pipeline, plan(pipeline), concurrency or pipeline.settings.concurrency)
+        runner = runner_for(dask, concurrency, load_settings())
+        with shared_run(new_run_id(), priority) as share:
+            return run_days(share, plan(share.run.pipeline), priority, runner)
     except CallHistoryError as error:
         return failed(error)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
@@ -15,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipelines.cli.main import app
+from pipelines.run import run_plans
 from pipelines.settings import load_settings
 from pipelines.stringeex.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
 from pipelines.stringeex.simulator import faults as fault
@@ -184,7 +186,8 @@ def test_a_failed_window_is_told_and_the_others_are_exported(run, portal):
     assert run("status").exit_code == 0
 
 
-def test_a_day_that_another_run_has_claimed_is_left_to_it_and_said_so(run, portal, tmp_path):
+def test_a_day_that_another_run_has_claimed_is_left_to_it_and_said_so(run, portal, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.run.run_plans", partial(run_plans, patience=timedelta(0)))
     day = TODAY - timedelta(days=1)
     assert run("backfill", "--from", day.isoformat(), "--to", day.isoformat()).exit_code == 0
     with duckdb.connect(str(tmp_path / "data/warehouse.duckdb")) as connection:
@@ -294,7 +297,7 @@ def test_with_a_prefect_api_the_flow_does_the_work(monkeypatch, tmp_path):
     calls = []
     flows = SimpleNamespace(
         run_export_flow=lambda: calls.append("export") or done,
-        run_backfill_flow=lambda first, last, force: calls.append((first, last, force)) or done,
+        run_backfill_flow=lambda first, last, force, dask: calls.append((first, last, force, dask)) or done,
     )
     monkeypatch.setitem(sys.modules, "pipelines.flows", flows)
     monkeypatch.chdir(tmp_path)
@@ -305,7 +308,7 @@ def test_with_a_prefect_api_the_flow_does_the_work(monkeypatch, tmp_path):
     day = FIRST.isoformat()
     backfilled = runner.invoke(app, ["backfill", "--from", day, "--to", day, "--force", "--json"])
     assert (backfilled.exit_code, json.loads(backfilled.stdout)) == (3, done)
-    assert calls == ["export", (FIRST, FIRST, True)]
+    assert calls == ["export", (FIRST, FIRST, True, None)]
 
 
 # ---- demo ------------------------------------------------------------------------------------------------------------

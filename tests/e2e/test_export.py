@@ -281,11 +281,9 @@ def test_a_dead_runs_claim_expires(export: Export) -> None:
 
 
 def test_a_long_wait_keeps_the_claim_and_a_lost_one_stops_the_work(
-    export: Export, portal: Portal, monkeypatch: pytest.MonkeyPatch
+    export: Export,
 ) -> None:
     """While pages wait for the budget the lease is renewed; a run that loses it all the same publishes nothing."""
-    for module in ("claims", "export"):
-        monkeypatch.setattr(f"pipelines.{module}.LEASE", timedelta(seconds=4))
     outlived = threading.Event()
 
     def wait_for_a_lease(event: Event) -> None:
@@ -297,7 +295,9 @@ def test_a_long_wait_keeps_the_claim_and_a_lost_one_stops_the_work(
                 assert row.claim_expires_at is not None
                 assert row.claim_expires_at > utc_now()
 
-    assert [r.outcome for r in export.run(FIRST, FIRST, on_event=wait_for_a_lease).results] == [Outcome.COMPLETE]
+    assert [
+        r.outcome for r in export.run(FIRST, FIRST, on_event=wait_for_a_lease, lease=timedelta(seconds=4)).results
+    ] == [Outcome.COMPLETE]
 
     second = FIRST + timedelta(days=1)
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -201,13 +201,16 @@ def take_over(job: Job, dead_run: str) -> tuple[RunSummary, dict[str, Any], dict
     return summary, tables_of(settings), files_below(Path(settings.lake_url))
 
 
-def expire_claims(settings: Settings, run_id: str | None = None) -> None:
-    """Have the leases of ``run_id``, or of everybody, run out now instead of in some minutes."""
+def expire_claims(settings: Settings, run_id: str | None = None, after: timedelta | None = None) -> None:
+    """Have the leases of ``run_id``, or of everybody, run out now, or soon, instead of in some minutes."""
     with Warehouse(settings.warehouse_url.get_secret_value()) as warehouse:
         windows = warehouse.tables["export_windows"]
         with suppress(StorageError), warehouse.transaction() as connection:  # killed before there were tables
-            whose = windows.c.claimed_by.is_not(None) if run_id is None else windows.c.claimed_by == run_id
-            connection.execute(sa.update(windows).where(whose).values(claim_expires_at=LONG_AGO))
+            whose = (
+                windows.c.claimed_by.is_not(None) if run_id is None else windows.c.claimed_by.startswith(f"{run_id}/")
+            )
+            expires_at = LONG_AGO if after is None else warehouse.utc_now(connection) + after
+            connection.execute(sa.update(windows).where(whose).values(claim_expires_at=expires_at))
 
 
 def tables_of(settings: Settings) -> dict[str, list[dict[str, Any]]]:

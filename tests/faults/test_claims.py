@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,9 +13,9 @@ import pytest
 import sqlalchemy as sa
 
 from pipelines.export import Outcome, Step
-from pipelines.run import RunSummary
+from pipelines.run import RunSummary, plan_days
 from pipelines.stringeex.simulator import Portal
-from sinks.ledger import WindowStatus
+from sinks.ledger import ClaimedDay, WindowStatus, attempt_of
 from sinks.warehouse import Warehouse
 from tests.exports import FIRST, assert_holds, range_ms
 from tests.faults import processes
@@ -22,6 +23,7 @@ from tests.faults.conftest import DAY_AFTER, LAST
 from tests.faults.matrix import SURVIVED, Cell
 from tests.faults.processes import Job
 from tests.faults.sites import Site
+from transforms.errors import ClaimLostError
 
 BOTH_OVER = DAY_AFTER + (LAST - FIRST)
 
@@ -78,6 +80,7 @@ def test_one_that_stood_still_for_longer_than_its_lease_publishes_nothing(
     try:
         left_alone = place.export.run(FIRST, FIRST, now=DAY_AFTER)
         assert outcomes(left_alone) == [Outcome.CLAIMED_ELSEWHERE]
+        assert left_alone.requests == 0
 
         processes.expire_claims(place.export.settings, "stalled")
         some_call = next(row["id"] for row in portal.rows(*range_ms(FIRST, FIRST)) if isinstance(row["id"], str))
@@ -86,7 +89,7 @@ def test_one_that_stood_still_for_longer_than_its_lease_publishes_nothing(
         before = processes.tables_of(place.export.settings), processes.files_below(place.data)
     finally:
         os.kill(stalled.process.pid, signal.SIGCONT)
-    assert outcomes(stalled.result()) == [Outcome.CLAIMED_ELSEWHERE]
+    assert outcomes(stalled.result()) == [Outcome.DONE_ELSEWHERE]
 
     after = processes.tables_of(place.export.settings), processes.files_below(place.data)
     assert after[0] == before[0]
@@ -101,12 +104,13 @@ def test_a_stalled_run_does_not_mark_a_window_failed_that_another_has_completed(
     with place.export.open() as pipeline:
         assert outcomes(place.export.run(FIRST, FIRST, now=DAY_AFTER)) == [Outcome.COMPLETE]
         [row] = pipeline.ledger.rows(FIRST, FIRST)
-        pipeline.ledger.fail(row.window_start, "too late", run_id="stalled")
+        stalled = ClaimedDay(FIRST, row.window_start, row.window_end, attempt_of("stalled"))
+        pipeline.ledger.fail(stalled, row.window_start, "too late")
         [row] = pipeline.ledger.rows(FIRST, FIRST)
     assert row.status is WindowStatus.COMPLETE
 
 
-def test_a_claim_from_the_future_does_not_keep_a_day_for_longer_than_two_leases(place: Site) -> None:
+def test_a_claim_from_the_future_does_not_keep_a_day(place: Site) -> None:
     """The clock that the lease was taken by has been set back since: by a day, say."""
     dead = Job(place.overrides, place.folder, FIRST, FIRST, "dead", DAY_AFTER)
     processes.start(processes.export_and_die, dead, Step.FETCHED, temporary=place.temporary).result()
@@ -116,3 +120,60 @@ def test_a_claim_from_the_future_does_not_keep_a_day_for_longer_than_two_leases(
         tomorrow = warehouse.utc_now(connection) + (LAST - FIRST)
         connection.execute(sa.update(windows).values(claim_expires_at=tomorrow))
     assert outcomes(place.export.run(FIRST, FIRST, now=DAY_AFTER)) == [Outcome.COMPLETE]
+
+
+def test_the_run_after_a_crash_takes_its_days_over_and_ends_complete(portal: Portal, place: Site) -> None:
+    """A killed run still holds its day, for as long as its lease lasts: the next run waits for that, and does it."""
+    place.export.run(FIRST + timedelta(days=1), LAST, now=BOTH_OVER)
+    dead = Job(place.overrides, place.folder, FIRST, FIRST, "dead", DAY_AFTER)
+    processes.start(processes.export_and_die, dead, Step.FETCHED, temporary=place.temporary).result()
+    processes.expire_claims(place.export.settings, "dead", after=timedelta(seconds=2))
+
+    again = place.export.run(FIRST, LAST, now=BOTH_OVER, patience=timedelta(seconds=30))
+    assert [result.outcome for result in again.results if result.window.call_date == FIRST] == [Outcome.COMPLETE]
+    assert again.is_complete
+    assert_holds(place.export, portal.rows(*range_ms(FIRST, LAST)), FIRST, LAST)
+
+
+def test_a_run_waits_for_what_another_that_is_alive_is_at_work_on(portal: Portal, place: Site) -> None:
+    """It costs no request, and counts as done by the other."""
+    slow = Job(place.overrides, place.folder, FIRST, FIRST, "slow", DAY_AFTER)
+    held = processes.start(processes.export_and_stand_still, slow, Step.FETCHED, temporary=place.temporary)
+    assert held.process.pid is not None
+    wait_until_it_stands_still(held.process.pid)
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(place.export.run, FIRST, FIRST, now=DAY_AFTER, patience=timedelta(seconds=60))
+        try:
+            with pytest.raises(TimeoutError):
+                run.result(timeout=0.5)
+        finally:
+            os.kill(held.process.pid, signal.SIGCONT)
+        summary = run.result()
+    assert outcomes(held.result()) == [Outcome.COMPLETE]
+    assert outcomes(summary) == [Outcome.DONE_ELSEWHERE]
+    assert (summary.is_complete, summary.requests) == (True, 0)
+    assert_holds(place.export, portal.rows(*range_ms(FIRST, FIRST)), FIRST, FIRST)
+
+
+def test_another_attempt_of_the_same_run_takes_the_day_over_at_once(place: Site) -> None:
+    """A scheduler that has lost a worker has another one do its day; the first publishes nothing more."""
+    lease = timedelta(minutes=2)
+    with place.export.open() as pipeline:
+        [day] = plan_days(pipeline, FIRST, FIRST, DAY_AFTER)
+        first, second, other = (
+            ClaimedDay(FIRST, day.lock_start, day.lock_end, attempt_of(run)) for run in ("run-1", "run-1", "run-11")
+        )
+        assert pipeline.ledger.claim_day(first, day.windows, lease) is not None
+        assert pipeline.ledger.claim_day(other, day.windows, lease) is None
+        assert pipeline.ledger.claim_day(second, day.windows, lease) is not None
+        assert not pipeline.ledger.renew_claim(first, lease)
+        with pytest.raises(ClaimLostError), pipeline.warehouse.transaction() as connection:
+            pipeline.ledger.check_claim(connection, first)
+        pipeline.ledger.release_day(first)
+        assert pipeline.ledger.renew_claim(second, lease)
+
+        pipeline.ledger.release_run("run-11")
+        assert pipeline.ledger.renew_claim(second, lease)
+        pipeline.ledger.release_run("run-1")
+        assert not pipeline.ledger.renew_claim(second, lease)
+        assert pipeline.ledger.claim_day(other, day.windows, lease) is not None

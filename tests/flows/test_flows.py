@@ -334,7 +334,7 @@ def test_a_terminated_run_gives_its_claims_back(
 def test_parameters_are_what_a_form_can_hold() -> None:
     schema = json.loads(json.dumps(flows.backfill_calls.parameters.model_dump()))
     properties = schema["properties"]
-    assert set(properties) == {"first", "last", "force", "concurrency"}
+    assert set(properties) == {"first", "last", "force", "concurrency", "dask"}
     assert schema["required"] == ["first", "last"]
     assert properties["first"]["format"] == "date"
     assert all(properties[name]["description"] for name in properties)
