@@ -7,160 +7,38 @@ frozen, pickles, shows no secret, and is passed on explicitly; nothing else in t
 from __future__ import annotations
 
 import difflib
-import itertools
 import os
 import re
 from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
-from ipaddress import ip_address
 from typing import Annotated, Any, Literal, NamedTuple, cast
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from pipelines.setting_values import (
+    read_ages,
+    read_base_url,
+    read_duration,
+    read_hosts,
+    read_notify_urls,
+    read_region,
+    read_storage_url,
+    read_timezone,
+    read_transient_codes,
+    read_warehouse_url,
+    read_window,
+    written_duration,
+)
 from pipelines.stringeex.endpoints import OPERATIONS, Operation
 from transforms.errors import SettingsError
 
 _DAY = timedelta(days=1)
-_DURATION_UNITS = {"d": _DAY, "h": timedelta(hours=1), "m": timedelta(minutes=1)}
-_WAREHOUSE_DRIVERS = {
-    "duckdb": "duckdb",
-    "postgresql": "postgresql+psycopg",
-    "postgres": "postgresql+psycopg",
-    "postgresql+psycopg": "postgresql+psycopg",
-    "mysql": "mysql+pymysql",
-    "mysql+pymysql": "mysql+pymysql",
-    "mariadb": "mariadb+pymysql",
-    "mariadb+pymysql": "mariadb+pymysql",
-    "sqlite": "sqlite",
-}
 _SCHEMA_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"
 _LOG_FORMAT = "CALLHISTORY_LOG_FORMAT"
 _UNSAFE_TO_SHOW = re.compile(r"SECRET|PASSWORD|KEY|EMAIL|URL")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address stays on this machine (``localhost``, 127.0.0.0/8, ``::1``)."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _base_url(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise ValueError("should be a URL such as https://api.stringeex.com") from error
-    if parts.scheme not in ("https", "http") or not host:
-        raise ValueError("should be a URL such as https://api.stringeex.com")
-    if parts.scheme == "http" and not is_loopback(host):
-        raise ValueError("should start with https:// (plain http is for this machine only, such as http://127.0.0.1)")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("should hold no user, password, query or fragment, such as https://api.stringeex.com")
-    return value.rstrip("/")
-
-
-def _warehouse_url(value: SecretStr) -> SecretStr:
-    scheme, separator, rest = value.get_secret_value().partition("://")
-    driver = _WAREHOUSE_DRIVERS.get(scheme)
-    if not separator or driver is None:
-        backends = "duckdb, postgresql, mysql, mariadb or sqlite"
-        raise ValueError(f"should be a SQLAlchemy URL of {backends}, such as duckdb:///data/warehouse.duckdb")
-    try:
-        parts = urlsplit(f"//{rest}")
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise ValueError("should hold a host and a numeric port; quote special characters as %xx") from error
-    if driver in ("duckdb", "sqlite") and (host or not parts.path.strip("/")):
-        raise ValueError(f"should name a file after three slashes, such as {driver}:///data/warehouse.db")
-    if driver not in ("duckdb", "sqlite") and not parts.path.strip("/"):
-        raise ValueError(f"should name a database, such as {scheme}://user:password@host/database")
-    return SecretStr(f"{driver}://{rest}")
-
-
-def _storage_url(value: str) -> str:
-    scheme, separator, rest = value.partition("://")
-    if separator and (not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) or not rest.strip("/")):
-        raise ValueError("should be a folder, or a URL such as s3://bucket/prefix")
-    if scheme == "http" and separator:
-        raise ValueError("should be a folder, or a URL such as s3://bucket/prefix; http cannot be written to")
-    return value.rstrip("/") or "/"
-
-
-def parse_duration(value: object) -> timedelta:
-    """Read a duration such as ``1d``, ``6h`` or ``30m``; raises ValueError, saying what would be right."""
-    match = re.fullmatch(r"(\d{1,4})([dhm])", value.strip()) if isinstance(value, str) else None
-    if match is None or int(match[1]) == 0:
-        raise ValueError("should be a duration such as 1d, 6h or 1h")
-    return int(match[1]) * _DURATION_UNITS[match[2]]
-
-
-def _window(value: object) -> timedelta:
-    duration = parse_duration(value)
-    if _DAY % duration:
-        raise ValueError("should divide a day, such as 1d, 6h or 1h")
-    return duration
-
-
-def _comma_separated(value: object) -> list[str]:
-    return [part.strip() for part in str(value).split(",") if part.strip()]
-
-
-def _ages(value: object) -> tuple[timedelta, ...]:
-    try:
-        ages = tuple(map(parse_duration, _comma_separated(value)))
-    except ValueError as error:
-        raise ValueError("should be ascending durations such as 1d,3d,7d,30d") from error
-    if any(later <= earlier for earlier, later in itertools.pairwise(ages)):
-        raise ValueError("should be ascending durations such as 1d,3d,7d,30d")
-    return ages
-
-
-def _notify_urls(value: object) -> tuple[SecretStr, ...]:
-    urls = re.split(r"[,\s]+(?=[a-z][a-z0-9+-]*://)", str(value).strip(" ,"), flags=re.IGNORECASE)
-    if not all(re.match(r"[a-z][a-z0-9+-]*://.", url, re.IGNORECASE) for url in urls):
-        raise ValueError("should be addresses as Apprise writes them, separated by commas, such as mailto://...")
-    return tuple(map(SecretStr, urls))
-
-
-def _timezone(value: object) -> ZoneInfo:
-    if isinstance(value, ZoneInfo):
-        return value
-    try:
-        return ZoneInfo(str(value))
-    except (ValueError, OSError, KeyError) as error:
-        raise ValueError("should be a time zone of the IANA database, such as Asia/Ho_Chi_Minh") from error
-
-
-def _region(value: str) -> str:
-    from phonenumbers import SUPPORTED_REGIONS
-
-    if value.upper() not in SUPPORTED_REGIONS:
-        raise ValueError("should be the two letters of a country with phone numbers, such as VN")
-    return value.upper()
-
-
-def _hosts(value: object) -> tuple[str, ...]:
-    hosts = tuple(host.lower() for host in _comma_separated(value))
-    if any(not re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)*", host) for host in hosts):
-        raise ValueError("should be host names separated by commas, such as stringee.com,stringeex.com")
-    return hosts
-
-
-def _transient_codes(value: object) -> tuple[int, ...] | Literal["negative"]:
-    if value == "negative":
-        return "negative"
-    try:
-        return tuple(int(code) for code in _comma_separated(value))
-    except ValueError as error:
-        raise ValueError("should be `negative`, or whole numbers separated by commas") from error
 
 
 def _pinned(operation_name: str) -> PlainValidator:
@@ -191,7 +69,7 @@ class Settings(BaseSettings):
         validate_default=False,
     )
 
-    base_url: Annotated[str, AfterValidator(_base_url)] = _setting(
+    base_url: Annotated[str, AfterValidator(read_base_url)] = _setting(
         "STRINGEEX_BASE_URL", "https://api.stringeex.com", "Address of the API"
     )
     api_key_sid: str | None = _setting("STRINGEEX_API_KEY_SID", None, "API key: its SID (`SK...`)")
@@ -226,19 +104,19 @@ class Settings(BaseSettings):
     token_lifetime_seconds: int = _setting(
         "STRINGEEX_TOKEN_LIFETIME_SECONDS", 3600, "How long a token made from the API key is valid", ge=60, le=2592000
     )
-    token_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_hosts)] = _setting(
+    token_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(read_hosts)] = _setting(
         "STRINGEEX_TOKEN_HOSTS",
         ("stringee.com", "stringeex.com"),
         "Hosts, with their sub-domains, that may see the token, besides the host of `STRINGEEX_BASE_URL`",
     )
-    recording_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_hosts)] = _setting(
+    recording_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(read_hosts)] = _setting(
         "STRINGEEX_RECORDING_HOSTS",
         (),
         "Further hosts, with their sub-domains, that recordings are fetched from, without the token",
     )
-    transient_codes: Annotated[tuple[int, ...] | Literal["negative"], NoDecode, BeforeValidator(_transient_codes)] = (
-        _setting("STRINGEEX_TRANSIENT_CODES", "negative", "Values of `r` worth trying again: `negative`, or a list")
-    )
+    transient_codes: Annotated[
+        tuple[int, ...] | Literal["negative"], NoDecode, BeforeValidator(read_transient_codes)
+    ] = _setting("STRINGEEX_TRANSIENT_CODES", "negative", "Values of `r` worth trying again: `negative`, or a list")
     result_cap: int = _setting(
         "STRINGEEX_RESULT_CAP",
         10000,
@@ -259,7 +137,7 @@ class Settings(BaseSettings):
     )
     endpoint_upload_greeting: Annotated[Operation, NoDecode, _pinned("upload_greeting")] = _endpoint("upload_greeting")
 
-    warehouse_url: Annotated[SecretStr, AfterValidator(_warehouse_url)] = _setting(
+    warehouse_url: Annotated[SecretStr, AfterValidator(read_warehouse_url)] = _setting(
         "CALLHISTORY_WAREHOUSE_URL",
         SecretStr("duckdb:///data/warehouse.duckdb"),
         "Warehouse, as a SQLAlchemy URL: duckdb, postgresql, mysql, mariadb or sqlite",
@@ -270,7 +148,7 @@ class Settings(BaseSettings):
         "Schema of the tables, where the database has schemas; unset: its own default",
         pattern=_SCHEMA_NAME,
     )
-    new_warehouse_url: Annotated[SecretStr, AfterValidator(_warehouse_url)] | None = _setting(
+    new_warehouse_url: Annotated[SecretStr, AfterValidator(read_warehouse_url)] | None = _setting(
         "CALLHISTORY_NEW_WAREHOUSE_URL", None, "The warehouse that `callhistory move` copies everything to"
     )
     new_warehouse_schema: str | None = _setting(
@@ -279,30 +157,30 @@ class Settings(BaseSettings):
         "Schema of the tables there; unset: its own default",
         pattern=_SCHEMA_NAME,
     )
-    lake_url: Annotated[str, AfterValidator(_storage_url)] = _setting(
+    lake_url: Annotated[str, AfterValidator(read_storage_url)] = _setting(
         "CALLHISTORY_LAKE_URL",
         "data/lake",
         "Parquet lake: a folder, or an fsspec URL such as s3://bucket/prefix",
         repr=False,
     )
-    archive_url: Annotated[str, AfterValidator(_storage_url)] = _setting(
+    archive_url: Annotated[str, AfterValidator(read_storage_url)] = _setting(
         "CALLHISTORY_ARCHIVE_URL", "data/recordings", "Recordings: a folder, or an fsspec URL", repr=False
     )
-    timezone: Annotated[ZoneInfo, PlainValidator(_timezone)] = _setting(
+    timezone: Annotated[ZoneInfo, PlainValidator(read_timezone)] = _setting(
         "CALLHISTORY_TIMEZONE", ZoneInfo("Asia/Ho_Chi_Minh"), "Time zone of local days and hours"
     )
     start_date: date | None = _setting(
         "CALLHISTORY_START_DATE", None, "First local day to export; unset: seven days before the first run, remembered"
     )
-    window: Annotated[timedelta, PlainValidator(_window)] = _setting(
+    window: Annotated[timedelta, PlainValidator(read_window)] = _setting(
         "CALLHISTORY_WINDOW", _DAY, "Length of an export window: 1d, or a part of a day such as 6h or 1h"
     )
-    reread: Annotated[tuple[timedelta, ...], NoDecode, PlainValidator(_ages)] = _setting(
+    reread: Annotated[tuple[timedelta, ...], NoDecode, PlainValidator(read_ages)] = _setting(
         "CALLHISTORY_REREAD",
         (_DAY, 3 * _DAY, 7 * _DAY, 30 * _DAY),
         "Ages at which a closed day is read again; after the last it is settled",
     )
-    recording_retries: Annotated[tuple[timedelta, ...], NoDecode, PlainValidator(_ages)] = _setting(
+    recording_retries: Annotated[tuple[timedelta, ...], NoDecode, PlainValidator(read_ages)] = _setting(
         "CALLHISTORY_RECORDING_RETRIES",
         (timedelta(hours=1), timedelta(hours=6), _DAY, 3 * _DAY, 7 * _DAY),
         "Ages of a call at which a recording that is not there yet is asked for again; after the last it is missing",
@@ -310,7 +188,7 @@ class Settings(BaseSettings):
     concurrency: int = _setting(
         "CALLHISTORY_CONCURRENCY", 4, "Local days exported, or recordings fetched, side by side", ge=1, le=64
     )
-    region: Annotated[str, AfterValidator(_region)] = _setting(
+    region: Annotated[str, AfterValidator(read_region)] = _setting(
         "CALLHISTORY_REGION", "VN", "Country of phone numbers written without a country code"
     )
     pii: Literal["plain", "masked", "pseudonymised"] = _setting(
@@ -322,12 +200,12 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = _setting(
         _LOG_FORMAT, "text", "What commands and flows write to stderr: `text`, or a JSON object per line"
     )
-    stale_after: Annotated[timedelta, PlainValidator(parse_duration)] = _setting(
+    stale_after: Annotated[timedelta, PlainValidator(read_duration)] = _setting(
         "CALLHISTORY_STALE_AFTER",
         timedelta(hours=36),
         "How long a closed day may be incomplete, and how old the newest data may get, before it is an alert",
     )
-    notify_urls: Annotated[tuple[SecretStr, ...], NoDecode, PlainValidator(_notify_urls)] = _setting(
+    notify_urls: Annotated[tuple[SecretStr, ...], NoDecode, PlainValidator(read_notify_urls)] = _setting(
         "CALLHISTORY_NOTIFY_URLS", (), "Whom to tell of alerts and failed runs: Apprise URLs separated by commas"
     )
 
@@ -436,8 +314,7 @@ def _written(field: FieldInfo) -> str:
     if isinstance(default, Operation):
         return default.endpoint
     if isinstance(default, timedelta):
-        unit, length = next((unit, length) for unit, length in _DURATION_UNITS.items() if not default % length)
-        return f"{default // length}{unit}"
+        return written_duration(default)
     if isinstance(default, tuple):
         return ",".join(_written(FieldInfo(default=part)) for part in default)
     if isinstance(default, float):

@@ -125,10 +125,11 @@ def delete(
         raise UsageError("name either a CALL_ID or --older-than AGE")
     if without_copy and call_id is None:
         raise UsageError("--without-copy goes with a CALL_ID")
-    from pipelines.settings import load_settings, parse_duration
+    from pipelines.setting_values import read_duration
+    from pipelines.settings import load_settings
 
     try:
-        age = parse_duration(older_than) if older_than is not None else None
+        age = read_duration(older_than) if older_than is not None else None
     except ValueError as error:
         raise UsageError(f"--older-than {older_than!r} {error}") from error
     settings = load_settings()

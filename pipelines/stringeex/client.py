@@ -16,7 +16,8 @@ from urllib.parse import quote
 import httpx
 import stamina
 
-from pipelines.settings import Settings, is_loopback
+from pipelines.setting_values import is_loopback
+from pipelines.settings import Settings
 from pipelines.stringeex.auth import TOKEN_HEADER, KeyPairAuth, PortalLoginAuth, TokenAuth
 from pipelines.stringeex.budget import Priority, RequestBudget, open_budget
 from pipelines.stringeex.endpoints import Operation
