@@ -31,9 +31,12 @@ def scratch_folder() -> Path:
     while True:
         with explained():
             folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        lock = os.open(folder, os.O_RDONLY)
+        try:
+            lock = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # another process took it for a leftover before it was opened
+            continue
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if folder.exists():  # else another process took it for a leftover before it was locked
+        if folder.exists():  # or before it was locked
             break
         os.close(lock)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

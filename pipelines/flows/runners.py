@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from abc import ABC, abstractmethod
@@ -83,11 +84,12 @@ class Dask(Runner):
         """See `Runner.start`. Raises ``SettingsError`` when no scheduler answers, or one that has no workers."""
         from prefect_dask.task_runners import DaskTaskRunner
 
+        logging.getLogger("distributed").setLevel(logging.WARNING)
         if self._address:
             self._runner = DaskTaskRunner(address=self._address)
         else:
             threads = math.ceil((self._limit or 1) / self._processes)
-            cluster = {"n_workers": self._processes, "threads_per_worker": threads, "dashboard_address": None}
+            cluster = {"n_workers": self._processes, "threads_per_worker": threads, "dashboard_address": ":0"}
             self._runner = DaskTaskRunner(cluster_kwargs=cluster)
         with self._runner as runner:
             try:
