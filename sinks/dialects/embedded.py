@@ -150,10 +150,9 @@ class DuckDB(Backend):
         cursor: Any = connection.connection.driver_connection
         names = ", ".join(connection.dialect.identifier_preparer.quote(name) for name in batch.column_names)
         target = connection.dialect.identifier_preparer.format_table(table)
-        cursor.register("callhistory_batch", batch)
+        # DuckDB looks up the variable. What is registered under a name instead, it keeps until the transaction ends.
+        callhistory_batch = batch  # noqa: F841
         cursor.execute(f"INSERT INTO {target} ({names}) SELECT {names} FROM callhistory_batch")  # noqa: S608
-        # Not after an error: the transaction is aborted then, and its connection about to be closed.
-        cursor.unregister("callhistory_batch")
 
     @override
     def failure(self, error: BaseException) -> Failure | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from datetime import UTC, date, datetime
 
 import pyarrow as pa
@@ -21,6 +22,7 @@ from tests.contract.windows import (
     NOW,
     START,
     Row,
+    batch,
     call,
     participant,
     publish,
@@ -132,3 +134,14 @@ def test_a_text_too_long_for_its_column_is_never_cut(warehouse: Warehouse) -> No
             publish(warehouse, [row])
         assert "xxx" not in str(caught.value)
         assert read(warehouse, CALLS) == []
+
+
+def test_a_batch_is_let_go_when_it_is_staged_and_not_at_the_end(warehouse: Warehouse) -> None:
+    with warehouse.transaction() as connection, StagedWindow(warehouse, connection) as staged:
+        staged.add(CALLS, batch(CALLS, [call("before")]))
+        gc.collect()
+        allocated = pa.total_allocated_bytes()
+        for number in range(3):
+            staged.add(CALLS, batch(CALLS, [call(f"call {number}", contact_name=str(number) * 1000)]))
+            gc.collect()
+            assert pa.total_allocated_bytes() == allocated
