@@ -163,7 +163,7 @@ def _export_window(work: _Work) -> WindowResult:
             on=UnsettledWindowError, attempts=READ_ATTEMPTS, timeout=None, wait_initial=1.0, wait_max=10.0
         ):
             with attempt:
-                return _read_and_publish(work)
+                return _read_and_publish(work, is_last_attempt=attempt.num == READ_ATTEMPTS)
     except ClaimLostError as error:
         return WindowResult(window, due, Outcome.CLAIMED_ELSEWHERE, error=str(error))
     except SettingsError:
@@ -181,13 +181,16 @@ def _export_window(work: _Work) -> WindowResult:
     raise AssertionError("the last attempt returns or raises")
 
 
-def _read_and_publish(work: _Work) -> WindowResult:
+def _read_and_publish(work: _Work, *, is_last_attempt: bool) -> WindowResult:
     run, pipeline, window, before = work.run, work.pipeline, work.window, work.before
     read_at = run.clock()
     # A clock that was set back must not have a later state look like an earlier one.
     stamp = max(read_at, before.completed_at + ONE_MILLISECOND) if before.completed_at else read_at
     with window_spool(pipeline, window) as spool:
         api_total = _fetch(work, spool)
+        if before.api_total and not api_total and not is_last_attempt:
+            # It would mark them all as deleted, and a portal in trouble answers so too.
+            raise UnsettledWindowError(f"the API counts no calls, where it counted {before.api_total} before")
         run.tell(Step.FETCHED, window, api_total, api_total)
 
         def keep_raw() -> datetime:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 import stamina
 
 from pipelines.context import utc_now
-from pipelines.export import Event, Outcome, Step
+from pipelines.export import READ_ATTEMPTS, Event, Outcome, Step
 from pipelines.run import RunSummary, plan_days
 from pipelines.stringeex.simulator import (
     Portal,
@@ -27,7 +27,7 @@ from pipelines.stringeex.simulator import (
     mixed_faults,
     spawn,
 )
-from pipelines.stringeex.simulator.faults import WrongTotal
+from pipelines.stringeex.simulator.faults import NothingThere, WrongTotal
 from pipelines.stringeex.simulator.limits import NO_LIMITS
 from pipelines.windows import day_bounds
 from sinks.ledger import ClaimedDay
@@ -166,6 +166,18 @@ def test_a_call_that_returns_is_unmarked(portal: Portal, export: Export) -> None
     summary = export.run(FIRST, FIRST, force=True)
     assert summary.totals["calls_restored"] == 1
     assert export.warehouse(CALLS)["deleted_at"].null_count == export.lake(CALLS).num_rows
+
+
+def test_a_window_is_not_believed_to_be_empty_at_the_first_word(portal: Portal, export: Export) -> None:
+    calls = export.run(FIRST, FIRST).totals["calls"]
+    portal.faults.append(NothingThere(count=READ_ATTEMPTS - 1))
+    assert export.run(FIRST, FIRST, force=True).totals["calls_vanished"] == 0
+    assert_holds(export, portal.rows(*range_ms(FIRST, FIRST)), FIRST, FIRST)
+
+    portal.faults.append(NothingThere())
+    emptied = export.run(FIRST, FIRST, force=True)
+    assert emptied.is_complete
+    assert emptied.totals["calls_vanished"] == calls
 
 
 def test_a_call_that_moves_to_another_day_leaves_its_old_one(portal: Portal, export: Export) -> None:

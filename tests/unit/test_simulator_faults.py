@@ -46,6 +46,7 @@ ANSWERED_ODDLY: list[tuple[Fault, Callable[[httpx.Response], bool]]] = [
         f.HugePage(megabytes=1),
         lambda answer: len(answer.content) > 1 << 20 and len(answer.json()["data"]["rows"]) == 10,
     ),
+    (f.NothingThere(), lambda answer: answer.json()["data"]["totalCount"] == 0 and not answer.json()["data"]["rows"]),
     (f.WrongTotal(offset=-3), lambda answer: answer.json()["data"]["totalCount"] == 597),
     (f.WrongTotal(form="text"), lambda answer: answer.json()["data"]["totalCount"] == "600"),
     (f.WrongTotal(form="null"), lambda answer: answer.json()["data"]["totalCount"] is None),

@@ -240,6 +240,14 @@ class DropRows(Fault):
 
 
 @dataclass(kw_only=True)
+class NothingThere(Fault):
+    """A window is said to hold nothing: a count of 0, and no rows."""
+
+    def on_page(self, page: HistoryPage, query: HistoryQuery, portal: Portal) -> HistoryPage:  # noqa: D102
+        return dataclasses.replace(page, rows=[], total=0, search_after=None)
+
+
+@dataclass(kw_only=True)
 class HugePage(Fault):
     """A page blown up to ``megabytes`` by one enormous field in its first row."""
 
@@ -305,7 +313,7 @@ FAULTS: dict[str, type[Fault]] = {
     kind.__name__: kind
     for kind in (
         Reset, Close, Status, RateLimited, Envelope, AuthRejected, Html, EmptyBody, InvalidJson, Redirect, GzipBomb,
-        RepeatPage, LoopSearchAfter, OtherWindow, WrongTotal, DropRows, HugePage, Cut, Stall, CookieBomb,
+        RepeatPage, LoopSearchAfter, OtherWindow, WrongTotal, DropRows, NothingThere, HugePage, Cut, Stall, CookieBomb,
     )
 }  # fmt: skip
 """Faults that can be switched on from another process, by name."""
