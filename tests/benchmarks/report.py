@@ -49,7 +49,7 @@ def _what(source: Source, rounds: int) -> str:
         f"change at the source. {counted}, in which the programs take turns; each run is a process of its own, "
         "measured from its start to its end, imports included. Seconds are medians (lowest to highest). CPU is user "
         "and system time of the process, without the database server's; peak is its largest resident memory; requests "
-        "are counted by the portal. After each run the database held every call once (rows and different ids).\n\n"
+        "are counted by the portal. PostgreSQL runs with fsync off. After each run the database held every call once (rows and different ids).\n\n"
         f"- **{OURS}**: `callhistory backfill --force`, 4 workers: raw copy, lake, warehouse, certificates.\n"
         f"- **{DLT}**: a resource of its own, merged on the key, Parquet as its file format "
         "(`with_dlt.py` says what was tried).\n"
