@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.logging.handlers import PrefectConsoleHandler
 
-from pipelines.logs import IDS, LoggedLines, log_context, set_up_logs
+from pipelines.logs import IDS, JsonLinesHandler, LoggedLines, log_context, set_up_logs
 from pipelines.stringeex.simulator import CREDENTIALS, NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
 from pipelines.stringeex.simulator import faults as fault
 from pipelines.windows import day_bounds
@@ -37,7 +38,8 @@ def objects(stderr: str) -> list[dict[str, Any]]:
 @pytest.fixture
 def lines() -> Iterator[Any]:
     """Have this process log as JSON; returns a function that reads what it has logged since."""
-    stream, level, handlers = io.StringIO(), logging.root.level, list(logging.root.handlers)
+    stream, level = io.StringIO(), logging.root.level
+    of_prefect = [handler for handler in logging.root.handlers if isinstance(handler, PrefectConsoleHandler)]
     set_up_logs("json", verbose=True, stream=stream)
 
     def read() -> list[dict[str, Any]]:
@@ -49,7 +51,9 @@ def lines() -> Iterator[Any]:
     yield read
     set_up_logs("text")
     logging.root.setLevel(level)
-    assert logging.root.handlers == handlers
+    assert not any(isinstance(handler, JsonLinesHandler) for handler in logging.root.handlers)
+    for handler in of_prefect:
+        logging.root.addHandler(handler)
 
 
 def strings(value: Any) -> Iterator[str]:

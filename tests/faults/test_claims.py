@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+import stamina
 
 from pipelines.export import Outcome, Step
 from pipelines.run import RunSummary, plan_days
@@ -141,7 +142,8 @@ def test_a_run_waits_for_what_another_that_is_alive_is_at_work_on(portal: Portal
     held = processes.start(processes.export_and_stand_still, slow, Step.FETCHED, temporary=place.temporary)
     assert held.process.pid is not None
     wait_until_it_stands_still(held.process.pid)
-    with ThreadPoolExecutor(1) as pool:
+    # The two wait for each other's turns at a database file.
+    with stamina.set_testing(False), ThreadPoolExecutor(1) as pool:
         run = pool.submit(place.export.run, FIRST, FIRST, now=DAY_AFTER, patience=timedelta(seconds=60))
         try:
             with pytest.raises(TimeoutError):
