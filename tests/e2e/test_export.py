@@ -46,12 +46,9 @@ def _no_waiting() -> Iterator[None]:
 
 @pytest.fixture
 def large_portal(warehouse_url: str) -> Iterator[SpawnedPortal]:
-    """Ten days, in a process of its own: 100,000 calls for DuckDB, and for the others as many as there is time for.
-
-    ``CALLHISTORY_TEST_CALLS=100000`` gives all databases as many.
-    """
-    calls = "100000" if warehouse_url.startswith("duckdb") else os.environ.get("CALLHISTORY_TEST_CALLS", "20000")
-    with spawn(calls=int(calls), days=10, seed=11, start_date=FIRST, limits=False) as portal:
+    """Ten days, in a process of its own; ``CALLHISTORY_TEST_CALLS=100000`` makes it as many calls."""
+    calls = int(os.environ.get("CALLHISTORY_TEST_CALLS", "20000"))
+    with spawn(calls=calls, days=10, seed=11, start_date=FIRST, limits=False) as portal:
         yield portal
 
 
