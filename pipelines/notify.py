@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from pipelines.alerts import Alert, read_alerts
 from pipelines.context import Stores, open_stores_to_read, utc_now
 from pipelines.logs import logger
-from pipelines.run_ends import RunEnd, RunKind, keep_run_end, read_run_end
+from pipelines.run_ends import RunEnd, RunKind, keep_run_end, problem_of, read_run_end
 from pipelines.settings import Settings
 from transforms.errors import CallHistoryError
 
@@ -80,13 +80,8 @@ def notified(settings: Settings, kind: RunKind, run: Callable[[], dict[str, Any]
         # The text of a foreign exception may quote a row.
         notify_run_end(settings, kind, str(error) if isinstance(error, CallHistoryError) else type(error).__name__)
         raise
-    notify_run_end(settings, kind, None if summary["complete"] else incomplete(summary))
+    notify_run_end(settings, kind, problem_of(kind, summary))
     return summary
-
-
-def incomplete(summary: Mapping[str, Any]) -> str:
-    """Return in a few words what is wrong with a run that ended incomplete."""
-    return f"it ended incomplete, with {_counted(len(summary['errors']), 'error')}: callhistory status tells more"
 
 
 def deliver(urls: Sequence[SecretStr], title: str, body: str, *, is_bad: bool) -> bool:

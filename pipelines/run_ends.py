@@ -1,10 +1,12 @@
-"""How the last run of each kind ended, kept in the warehouse."""
+"""How runs of each kind end: what is wrong with one, and how the last one ended, kept in the warehouse."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from sinks.state import State
 from transforms.json_text import JsonValue
@@ -35,6 +37,20 @@ class RunEnd:
     ended_at: datetime
     problem: str | None = None
     is_told: bool = False
+
+
+def problem_of(kind: RunKind, summary: Mapping[str, Any]) -> str | None:
+    """Return in a line what a run of that kind has left undone, or found wrong; null when nothing."""
+    match kind:
+        case RunKind.VERIFY:
+            wrong = sum(not day["ok"] for day in summary["days"])
+            return f"{wrong} of {len(summary['days'])} local days differ" if wrong else None
+        case RunKind.ARCHIVE:
+            counts = summary["recordings"]
+            return None if summary["complete"] else f"{counts['missing']} recordings missing, {counts['failed']} failed"
+    windows = summary["windows"]
+    lost = f"{windows['failed']} of {sum(windows.values())} windows failed; they are due again"
+    return None if summary["complete"] else lost
 
 
 def read_run_end(state: State, kind: RunKind) -> RunEnd | None:

@@ -14,34 +14,47 @@ from pipelines.context import Pipeline, utc_now
 from pipelines.flows.days import run_days
 from pipelines.flows.runners import DASK, runner_for
 from pipelines.flows.shared import shared_run
-from pipelines.flows.states import failed, named
+from pipelines.flows.states import failed, named, tells_crash, told
 from pipelines.planner import DayPlan
 from pipelines.run import new_run_id, plan_days, plan_export, plan_recent
+from pipelines.run_ends import RunKind
 from pipelines.settings import load_settings
 from pipelines.stringeex.budget import Priority
-from transforms.errors import CallHistoryError, SettingsError
+from transforms.errors import SettingsError
 
 
-@flow(name="export_calls", flow_run_name=named("export"), persist_result=False)
+@flow(
+    name="export_calls", flow_run_name=named("export"), persist_result=False, on_crashed=[tells_crash(RunKind.EXPORT)]
+)
 def export_calls() -> dict[str, Any] | State[Any]:
     """Export everything that is due: new days, failed ones, the current day, and days due for re-reading.
 
     Returns the run's summary. A run that leaves a window failed ends as `Incomplete`, which is a failed state.
     """
-    return _run(lambda pipeline: plan_export(pipeline, utc_now()), Priority.EXPORT)
+    return _run(RunKind.EXPORT, lambda pipeline: plan_export(pipeline, utc_now()), Priority.EXPORT)
 
 
-@flow(name="export_recent_calls", flow_run_name=named("export recent"), persist_result=False)
+@flow(
+    name="export_recent_calls",
+    flow_run_name=named("export recent"),
+    persist_result=False,
+    on_crashed=[tells_crash(RunKind.EXPORT_RECENT)],
+)
 def export_recent_calls() -> dict[str, Any] | State[Any]:
     """Export what is due of yesterday and today: the hourly look between two nightly runs, a request or two each.
 
     Older days, whether they failed or are due for re-reading, are the nightly's. Returns the run's summary. A run that
     leaves a window failed ends as `Incomplete`, which is a failed state.
     """
-    return _run(lambda pipeline: plan_recent(pipeline, utc_now()), Priority.EXPORT)
+    return _run(RunKind.EXPORT_RECENT, lambda pipeline: plan_recent(pipeline, utc_now()), Priority.EXPORT)
 
 
-@flow(name="backfill_calls", flow_run_name="backfill {first}..{last}", persist_result=False)
+@flow(
+    name="backfill_calls",
+    flow_run_name="backfill {first}..{last}",
+    persist_result=False,
+    on_crashed=[tells_crash(RunKind.BACKFILL)],
+)
 def backfill_calls(
     first: date,
     last: date,
@@ -66,6 +79,7 @@ def backfill_calls(
     if first > last:
         return failed(SettingsError(f"first ({first}) comes after last ({last}): exchange them"))
     return _run(
+        RunKind.BACKFILL,
         lambda pipeline: plan_days(pipeline, first, last, utc_now(), force=force),
         Priority.BACKFILL,
         concurrency,
@@ -74,14 +88,15 @@ def backfill_calls(
 
 
 def _run(
+    kind: RunKind,
     plan: Callable[[Pipeline], Sequence[DayPlan]],
     priority: Priority,
     concurrency: int | None = None,
     dask: str | None = None,
 ) -> dict[str, Any] | State[Any]:
-    try:
+    def work() -> dict[str, Any]:
         runner = runner_for(dask, concurrency, load_settings())
         with shared_run(new_run_id(), priority) as share:
             return run_days(share, plan(share.run.pipeline), priority, runner)
-    except CallHistoryError as error:
-        return failed(error)
+
+    return told(kind, work)

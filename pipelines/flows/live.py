@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import State
 from pipelines.context import open_stores
 from pipelines.flows.states import failed, named
 from pipelines.live import take_snapshot
+from pipelines.logs import set_up_logs
 from pipelines.settings import load_settings
 from pipelines.stringeex.budget import Priority
 from pipelines.stringeex.client import StringeeXClient
@@ -25,6 +26,7 @@ def snapshot_live_calls() -> dict[str, Any] | State[Any]:
     """
     try:
         settings = load_settings()
+        set_up_logs(settings.log_format)
         with open_stores(settings) as stores, StringeeXClient(settings, priority=Priority.INTERACTIVE) as client:
             snapshot = take_snapshot(StringeeX(client), stores)
     except CallHistoryError as error:

@@ -10,18 +10,20 @@ from pydantic import Field
 
 from pipelines.context import open_pipeline, open_stores_to_read, utc_now
 from pipelines.flows.artifacts import show_verification
-from pipelines.flows.states import IncompleteRunError, failed, named
+from pipelines.flows.states import named, tells_crash, told
+from pipelines.run_ends import RunKind
 from pipelines.settings import load_settings
 from pipelines.stringeex.budget import Priority
 from pipelines.verify import DayCheck, days_to_verify, verify_day
 from pipelines.windows import ONE_DAY, local_date
-from transforms.errors import CallHistoryError
 
 VERIFIED_DAYS = 35
 """With the usual re-reads, the last of them after 30 days, a weekly run sees every day until it is settled."""
 
 
-@flow(name="verify_calls", flow_run_name=named("verify"), persist_result=False)
+@flow(
+    name="verify_calls", flow_run_name=named("verify"), persist_result=False, on_crashed=[tells_crash(RunKind.VERIFY)]
+)
 def verify_calls(
     days: Annotated[int, Field(ge=1, le=20_000)] = VERIFIED_DAYS, offline: bool = False
 ) -> dict[str, Any] | State[Any]:
@@ -34,15 +36,13 @@ def verify_calls(
         days: How many local days, counted back from yesterday.
         offline: Leave the API out.
     """
-    try:
+
+    def work() -> dict[str, Any]:
         summary = _verify(days, offline=offline)
         show_verification(summary)
-        wrong = sum(not day["ok"] for day in summary["days"])
-        if wrong:
-            raise IncompleteRunError(f"{wrong} of {len(summary['days'])} local days differ", summary)
-    except CallHistoryError as error:
-        return failed(error)
-    return summary
+        return summary
+
+    return told(RunKind.VERIFY, work, require_api=not offline)
 
 
 def _verify(days: int, *, offline: bool) -> dict[str, Any]:

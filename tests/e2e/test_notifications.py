@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -25,49 +22,17 @@ from pipelines.stringeex.simulator import faults as fault
 from pipelines.windows import day_bounds
 from tests.e2e.command import account, callhistory_here
 from tests.exports import ZONE
+from tests.receiver import Receiver, receiving
 
 TODAY = datetime.now(ZoneInfo(ZONE)).date()
 FIRST = TODAY - timedelta(days=3)
 WAREHOUSE = "sqlite:///warehouse.db"
 
 
-class Receiver:
-    """Takes what Apprise posts; ``is_down`` makes it refuse."""
-
-    def __init__(self) -> None:
-        self.messages: list[dict[str, Any]] = []
-        self.is_down = False
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                if not receiver.is_down:
-                    receiver.messages.append(body | {"authorised": "Authorization" in self.headers})
-                self.send_response(503 if receiver.is_down else 200)
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"json://operator:hush-hush@127.0.0.1:{self.server.server_port}/hook"
-
-    def take(self) -> list[str]:
-        """Return title and text of what came since the last time."""
-        taken, self.messages = self.messages, []
-        return [f"{message['title']}: {message['message']}" for message in taken]
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    receiver = Receiver()
-    thread = threading.Thread(target=receiver.server.serve_forever)
-    thread.start()
-    yield receiver
-    receiver.server.shutdown()
-    receiver.server.server_close()
-    thread.join()
+    with receiving() as receiver:
+        yield receiver
 
 
 @pytest.fixture
@@ -103,7 +68,7 @@ def test_told_once_when_it_begins_and_once_when_it_is_over(portal: Portal, recei
         assert run("export").exit_code == 3
         assert all(message["authorised"] for message in receiver.messages)
         failed, begun = receiver.take()
-        assert failed.startswith("callhistory: export failed: it ended incomplete, with 1 error")
+        assert failed.startswith("callhistory: export failed: 1 of 4 windows failed; they are due again")
         assert begun.startswith("callhistory: 1 alert: ")
         assert f"{FIRST} is not complete (1 failed). To do: " in begun
 
