@@ -21,7 +21,6 @@ from pipelines.planner import DayPlan, plan
 from pipelines.steps import Event, OnEvent
 from pipelines.windows import ONE_DAY, Window, local_date
 
-_UNKNOWN_PAGE_ROWS = 100
 _ALLOCATIONS_PER_COLLECTION = 100_000
 _SHORTEST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.2, 5.0
 
@@ -103,16 +102,6 @@ class DaySummary:
         }
 
 
-@dataclass(frozen=True)
-class Quota:
-    """What a plan will take, as far as can be known before: requests, and hours at the account's budget."""
-
-    windows: int
-    requests: int
-    hours: float
-    windows_of_unknown_size: int
-
-
 def plan_export(stores: Stores, now: datetime) -> list[DayPlan]:
     """Return everything that is due since the export's first day."""
     return plan_days(stores, stores.start_date(now), local_date(now, stores.timezone), now)
@@ -135,28 +124,6 @@ def plan_days(stores: Stores, first: date, last: date, now: datetime, *, force: 
         window_length=stores.settings.window,
         force=force,
     )
-
-
-def quota(plans: Iterable[DayPlan], stores: Stores, page_rows: int | None) -> Quota:
-    """Estimate a plan's requests from what the windows held last time; a window never read counts as the average.
-
-    With nothing to go by, a window is taken to need one request.
-    """
-    windows = [planned for day in plans for planned in day.windows]
-    sizes = [planned.known_calls for planned in windows if planned.known_calls is not None]
-    average = sum(sizes) / len(sizes) if sizes else _average_window(stores)
-    rows_per_page = page_rows or stores.settings.page_size or _UNKNOWN_PAGE_ROWS
-    requests = sum(
-        max(1, -int(-(average if planned.known_calls is None else planned.known_calls) // rows_per_page))
-        for planned in windows
-    )
-    budgets = (
-        (stores.settings.history_requests_per_10s, 360),
-        (stores.settings.requests_per_hour, 1),
-    )
-    per_hour = [limit * blocks for limit, blocks in budgets if limit]
-    hours = requests / min(per_hour) if per_hour else 0.0
-    return Quota(len(windows), requests, round(hours, 2), len(windows) - len(sizes))
 
 
 def run_plans(
@@ -251,8 +218,3 @@ def requests_sent(pipeline: Pipeline) -> int:
 
 def _ignore(_: Event) -> None:
     """Nobody is listening."""
-
-
-def _average_window(stores: Stores) -> float:
-    totals = [row.api_total for row in stores.ledger.rows() if row.api_total is not None]
-    return sum(totals) / len(totals) if totals else 1.0

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from pipelines.context import Stores
 from pipelines.drift import Drift, read_drift
 from pipelines.planner import windows_of
-from pipelines.run import Quota, plan_days, quota
+from pipelines.quota import Quota, quota
+from pipelines.run import plan_days
 from pipelines.windows import ONE_DAY, Window, days_between, local_date
 from sinks.ledger import LedgerRow, WindowStatus
 from sinks.recordings import LOST, Recordings, RecordingStatus
@@ -180,7 +181,7 @@ def read_status(stores: Stores, now: datetime) -> Status:
             if row.status is WindowStatus.FAILED
         ],
         newest_instant=max(certified, default=None),
-        due=quota(plan_days(stores, first, today, now), stores, stores.server_traits().page_size),
+        due=quota(plan_days(stores, first, today, now), stores),
         late_changes=sum(row.late_changes for row in rows),
         late_changes_by_age=_late_changes_by_age(stores, rows),
         drift=read_drift(stores, now),

@@ -67,7 +67,8 @@ def backfill(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only print windows, requests and hours; ask the API for nothing.")
+        bool,
+        typer.Option("--dry-run", help="Only print windows, requests, hours and disk space; ask for nothing."),
     ] = False,
 ) -> Report:
     """Export what is due of a range of local days, both included.
@@ -173,15 +174,17 @@ def _show_summary(console: Console, summary: Mapping[str, Any]) -> None:
 
 def _dry_run(settings: Settings, first: date, last: date, *, force: bool) -> Report:
     from pipelines.context import open_stores, utc_now
-    from pipelines.run import plan_days, quota
+    from pipelines.quota import disk_bytes, quota
+    from pipelines.run import plan_days
 
     with open_stores(settings) as stores:
         plans = plan_days(stores, first, last, utc_now(), force=force)
-        estimate = quota(plans, stores, stores.server_traits().page_size)
+        estimate, disk = quota(plans, stores), disk_bytes(plans, stores)
     data = {
         "windows": estimate.windows,
         "requests": estimate.requests,
         "hours": estimate.hours,
+        "disk_bytes": disk,
         "windows_of_unknown_size": estimate.windows_of_unknown_size,
         "days": [
             {
@@ -216,6 +219,12 @@ def _show_dry_run(console: Console, data: Mapping[str, Any]) -> None:
     guess = f" (a guess for {counted(unknown, 'window')} never read before)" if unknown else ""
     console.print(
         f"{counted(data['windows'], 'window')}, {counted(data['requests'], 'request')}{guess}, "
-        f"{data['hours']:.2f} hours within the request budget. Nothing was exported.",
+        f"{data['hours']:.2f} hours within the request budget, {_disk(data['disk_bytes'])}. Nothing was exported.",
         soft_wrap=True,
     )
+
+
+def _disk(disk_bytes: int | None) -> str:
+    if disk_bytes is None:
+        return "disk space unknown until the first days are there"
+    return f"about {disk_bytes / 1e9:.1f} GB more on disk" if disk_bytes >= 5e7 else "hardly more on disk"

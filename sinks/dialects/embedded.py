@@ -51,6 +51,7 @@ class DuckDB(Backend):
     is_embedded = True
     has_schemas = True
     driver = "duckdb_engine"
+    bytes_per_call = 660
 
     def __init__(self, url: sa.URL, busy_timeout_seconds: float) -> None:
         super().__init__(url, busy_timeout_seconds)
@@ -179,6 +180,7 @@ class SQLite(Backend):
 
     is_embedded = True
     driver = "sqlite3"
+    bytes_per_call = 1000
     read_only_options: ClassVar[dict[str, Any]] = {"callhistory_begin": "BEGIN"}
 
     _FAILURES: ClassVar[Mapping[int, Failure]] = {

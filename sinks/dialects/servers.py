@@ -37,6 +37,7 @@ class PostgreSQL(Backend):
 
     has_schemas = True
     driver = "psycopg"
+    bytes_per_call = 1000
     extra = "postgresql"
     read_only_options: ClassVar[dict[str, Any]] = {"postgresql_readonly": True}
 
@@ -115,6 +116,7 @@ class MySQL(Backend):
     """A MariaDB or MySQL server, through PyMySQL; rows go in by LOAD DATA LOCAL, or by INSERT where that is off."""
 
     driver = "pymysql"
+    bytes_per_call = 1900
     extra = "mysql"
 
     # Numbers: MariaDB and MySQL server error references; 2000 and up are the client's.

@@ -141,6 +141,7 @@ def test_a_dry_run_asks_the_api_for_nothing_and_needs_no_credentials(run, portal
     assert planned.exit_code == 0, planned.stderr
     assert (planned.json["windows"], planned.json["windows_of_unknown_size"]) == (DAYS, DAYS)
     assert {window["due"] for day in planned.json["days"] for window in day["windows"]} == {"new"}
+    assert planned.json["disk_bytes"] is None
     assert not portal.counts
     assert query(tmp_path, "SELECT (SELECT count(*) FROM calls) + (SELECT count(*) FROM export_windows)") == [(0,)]
     assert [path for path in (tmp_path / "data/lake").rglob("*") if path.is_file()] == []
@@ -153,7 +154,13 @@ def test_a_dry_run_asks_the_api_for_nothing_and_needs_no_credentials(run, portal
     assert known.json["hours"] == round(pages / 360, 2)
     shown = run(*arguments, "--force", **limits)
     assert f"{DAYS} windows, {pages} requests, " in shown.stdout
-    assert "Nothing was exported." in shown.stdout
+    assert "hardly more on disk. Nothing was exported." in shown.stdout
+
+    years = ("--from", (FIRST - timedelta(days=1000)).isoformat(), "--to", (FIRST - timedelta(days=1)).isoformat())
+    long = run("backfill", *years, "--dry-run", "--json")
+    calls = sum(truth(portal, FIRST + timedelta(days=offset)) for offset in range(DAYS))
+    lake_bytes = sum(path.stat().st_size for path in (tmp_path / "data/lake").rglob("*") if path.is_file())
+    assert long.json["disk_bytes"] == pytest.approx(1000 / DAYS * (lake_bytes + 660 * calls), abs=1)
     assert not portal.counts
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.alerts import FEWEST_CALLS, AlertKind, find_alerts, is_abnormal
-from pipelines.run import Quota
+from pipelines.quota import Quota
 from pipelines.status import DayState, DayStatus, Status
 from pipelines.windows import ONE_DAY, day_bounds
 from sinks.recordings import RecordingStatus
