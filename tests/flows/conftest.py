@@ -94,10 +94,8 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
-    home = tmp_path_factory.mktemp("prefect")
-    port = free_port()
+def server_at(home: Path, port: int) -> PrefectServer:
+    """Return a server that keeps all it knows in ``home``; `serving` runs it."""
     api_url = f"http://127.0.0.1:{port}/api"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     environment |= {
@@ -108,22 +106,34 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
         "PREFECT_SERVER_UI_ENABLED": "false",
         "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
         "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "1",
-        "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "1",
-        "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "2",
         "PREFECT_WORKER_QUERY_SECONDS": "1",
     }
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    log = home / "server.log"
-    with process_group(command, environment, home, log), httpx.Client(trust_env=False) as http:
+    return PrefectServer(api_url, home, environment)
+
+
+@contextmanager
+def serving(server: PrefectServer) -> Iterator[None]:
+    """Run the server for the length of the block."""
+    port = server.api_url.removesuffix("/api").rpartition(":")[2]
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
+    log = server.home / "server.log"
+    with process_group(command, server.environment, server.home, log), httpx.Client(trust_env=False) as http:
 
         def is_healthy() -> bool:
             try:
-                return http.get(f"{api_url}/health").is_success
+                return http.get(f"{server.api_url}/health").is_success
             except httpx.TransportError:
                 return False
 
         poll(is_healthy, "the Prefect server")
-        yield PrefectServer(api_url, home, environment)
+        yield
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    server = server_at(tmp_path_factory.mktemp("prefect"), free_port())
+    with serving(server):
+        yield server
 
 
 @pytest.fixture
