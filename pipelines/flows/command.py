@@ -18,7 +18,7 @@ from pipelines.flows.states import TAG, IncompleteRunError
 from pipelines.settings import load_settings
 from transforms.errors import SettingsError, TransportError
 
-_CLIENT_RETRIES = 8
+CLIENT_RETRIES = 8
 """Waits of 2, 4, ... 256 seconds: a server that is away when a run ends is told when it is back."""
 
 
@@ -62,7 +62,7 @@ def _summary_of(run_flow: Callable[..., Any], *parameters: Any) -> dict[str, Any
             "start it, correct the address, or unset the variable to run without Prefect"
         ) from problem
     try:
-        with tags(TAG), temporary_settings({PREFECT_CLIENT_MAX_RETRIES: _CLIENT_RETRIES}):
+        with tags(TAG), temporary_settings({PREFECT_CLIENT_MAX_RETRIES: CLIENT_RETRIES}):
             summary: dict[str, Any] = run_flow(*parameters)
     except IncompleteRunError as incomplete:
         return incomplete.summary

@@ -32,6 +32,8 @@ DASHBOARD_ARTIFACT = "callhistory-dask"
 _TASKS_PER_THREAD = 2
 """One to work on and one at hand. All at once would take Prefect tens of seconds for thousands."""
 _CONNECT_TIMEOUT_SECONDS = 30
+_WITHOUT_PROFILER = {"distributed.worker.profile.enabled": False}
+"""It looks into all threads every 10 ms, at which Python before 3.11.9 hangs now and then (gh-106883)."""
 
 
 class Runner(ABC):
@@ -82,6 +84,7 @@ class Dask(Runner):
     @contextmanager
     def start(self) -> Iterator[TaskRunner[Any]]:
         """See `Runner.start`. Raises ``SettingsError`` when no scheduler answers, or one that has no workers."""
+        from dask import config as dask_config
         from prefect_dask.task_runners import DaskTaskRunner
 
         logging.getLogger("distributed").setLevel(logging.WARNING)
@@ -91,7 +94,7 @@ class Dask(Runner):
             threads = math.ceil((self._limit or 1) / self._processes)
             cluster = {"n_workers": self._processes, "threads_per_worker": threads, "dashboard_address": ":0"}
             self._runner = DaskTaskRunner(cluster_kwargs=cluster)
-        with self._runner as runner:
+        with dask_config.set(_WITHOUT_PROFILER), self._runner as runner:
             try:
                 runner.client.wait_for_workers(1, timeout=_CONNECT_TIMEOUT_SECONDS)
             except OSError as error:

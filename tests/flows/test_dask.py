@@ -56,12 +56,13 @@ def cluster(
     dask, port = [sys.executable, "-m", "dask"], address.rpartition(":")[2]
     scheduler = [*dask, "scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard"]
     worker = [*dask, "worker", address, "--no-nanny", "--nthreads", str(threads), "--no-dashboard"]
+    surroundings = server.environment | {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "false"}
     with ExitStack() as stack:
-        stack.enter_context(process_group(scheduler, server.environment, folder, folder / "scheduler.log"))
+        stack.enter_context(process_group(scheduler, surroundings, folder, folder / "scheduler.log"))
         started = []
         for number in range(workers):
             log = stack.enter_context((folder / f"worker-{number}.log").open("wb"))
-            environment = server.environment | settings
+            environment = surroundings | settings
             started.append(subprocess.Popen(worker, cwd=folder, env=environment, stdout=log, stderr=log))
             stack.callback(started[-1].wait, 20)
             stack.callback(started[-1].terminate)
