@@ -25,6 +25,7 @@ class Server:
     """A running server; ``new_database`` creates an empty database and returns its URL, as the superuser.
 
     ``kill`` ends it as a crash does, ``start`` brings it back on the same ``data`` folder.
+    ``programs`` is where its own client programs are, such as pg_dump.
     """
 
     url: sa.URL
@@ -32,6 +33,7 @@ class Server:
     kill: Callable[[], object]
     start: Callable[[], object]
     user: str = "callhistory"
+    programs: Path | None = None
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def execute(self, *statements: str) -> None:
@@ -88,6 +90,7 @@ def postgresql() -> Iterator[Server]:
                     user=running.system_user,
                 ),
                 running.ensure_postgres_running,
+                programs=running.bin_path,
             )
             rules = data / "pg_hba.conf"
             rules.write_text(f"local all {server.user} scram-sha-256\n{rules.read_text()}")

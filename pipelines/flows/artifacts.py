@@ -106,9 +106,9 @@ def show_verification(summary: Mapping[str, Any]) -> None:
 
 def run_markdown(summary: Mapping[str, Any]) -> str:
     """Return a run's summary as a page."""
+    windows = [f"{count} {outcome.replace('_', ' ')}" for outcome, count in summary["windows"].items() if count]
     lines = [
-        f"{'Complete' if summary['complete'] else '**Incomplete**'}: "
-        + ", ".join(f"{count} windows {outcome}" for outcome, count in summary["windows"].items()),
+        f"{'Complete' if summary['complete'] else '**Incomplete**'}. Windows: {', '.join(windows) or 'none was due'}.",
         "",
         "| day | API | lake | rejected | warehouse | complete |",
         "|---|---:|---:|---:|---:|---|",
