@@ -10,6 +10,7 @@ and versions come out as when they were exported.
 from __future__ import annotations
 
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
@@ -102,8 +103,11 @@ def plan_replay(
     ``only`` picks windows. ``with_values`` finds out how many rows would change, and in which columns.
     """
     plans: list[WindowReplay] = []
+    rows_by_day: dict[date, dict[datetime, LedgerRow]] = defaultdict(dict)
+    for row in stores.ledger.rows(first, last):
+        rows_by_day[row.call_date][row.window_start] = row
     for day in days_between(first, last):
-        rows = {row.window_start: row for row in stores.ledger.rows(day, day)}
+        rows = rows_by_day[day]
         states = _states(stores, day, rows)
         windows = set(states) | {Window(r.window_start, r.window_end, day) for r in rows.values() if r.completed_at}
         plans += [
