@@ -27,6 +27,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.schedules import CronSchedule
 
+from pipelines.flows.command import CLIENT_RETRIES
 from pipelines.stringeex.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
 from pipelines.stringeex.simulator.faults import Hook
 from tests.flows.conftest import PrefectServer, poll, process_group, settings_for
@@ -60,6 +61,7 @@ def _check_what_was_deployed(client: SyncPrefectClient) -> None:
         assert [(s.schedule, s.active) for s in deployment.schedules] == expected, name
         assert deployment.parameters == {}
         assert deployment.enforce_parameter_schema
+        assert deployment.job_variables == {"env": {"PREFECT_CLIENT_MAX_RETRIES": str(CLIENT_RETRIES)}}
         assert deployment.global_concurrency_limit
         assert deployment.global_concurrency_limit.limit == 1
         assert deployment.concurrency_options
