@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -135,20 +136,25 @@ class Sandbox:
 
     def run(self, commands: str, stdin: str = "") -> str:
         """Run commands as the operator does, in the checkout, and return what they print; fail when one fails."""
-        done = subprocess.run(
+        with subprocess.Popen(
             ["bash", "-euo", "pipefail", "-c", self.adapted(commands)],
             cwd=self.root / "home" / "callhistory",
             env=self.environment,
-            input=stdin,
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=180,
-            check=False,
             start_new_session=True,
-        )
+        ) as process:
+            try:
+                output, errors = process.communicate(stdin, timeout=180)
+            finally:
+                # Also what a command that hangs has started; services are in sessions of their own.
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
         logs = "".join(log.read_text()[-3000:] for log in (self.root / "units").glob("*.log"))
-        assert done.returncode == 0, f"{commands}\nexit code {done.returncode}\n{done.stdout}{done.stderr}\n{logs}"
-        return done.stdout
+        assert process.returncode == 0, f"{commands}\nexit code {process.returncode}\n{output}{errors}\n{logs}"
+        return output
 
     def shut_down(self) -> None:
         """End whatever was started."""
