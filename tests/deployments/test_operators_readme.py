@@ -124,6 +124,7 @@ class Operator:
         return {str(day): count for day, count in rows}
 
 
+@pytest.mark.timeout(900)
 def test_the_whole_of_it(
     sandbox: Sandbox, portal: SimulatedPortal, postgresql: databases.Server, tmp_path: Path
 ) -> None:

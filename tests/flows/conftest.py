@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -130,8 +132,25 @@ def serving(server: PrefectServer) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+def prefect_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A server's database without a run in it, made once for all test processes: making it takes ten seconds."""
+    base = tmp_path_factory.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    made = folder / "prefect" / "prefect.db"
+    with (folder / "prefect.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            server = server_at(folder / "prefect-in-the-making", 0)
+            server.home.mkdir()
+            server.prefect("server", "database", "upgrade", "--yes", folder=server.home)
+            server.home.rename(made.parent)
+    return made
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory, prefect_database: Path) -> Iterator[PrefectServer]:
     server = server_at(tmp_path_factory.mktemp("prefect"), free_port())
+    shutil.copy(prefect_database, server.home)
     with serving(server):
         yield server
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -23,7 +24,9 @@ from tests.flows.conftest import FIRST, LAST, free_port, server_at, serving, set
 AWAY_SECONDS = float(os.environ.get("CALLHISTORY_TEST_AWAY_SECONDS", "5"))
 
 
-def test_a_server_that_was_away_learns_how_the_run_ended(portal: SimulatedPortal, tmp_path: Path) -> None:
+def test_a_server_that_was_away_learns_how_the_run_ended(
+    portal: SimulatedPortal, prefect_database: Path, tmp_path: Path
+) -> None:
     """``CALLHISTORY_TEST_AWAY_SECONDS=60`` keeps it away for a minute."""
     half_way, went_away = threading.Event(), threading.Event()
 
@@ -34,6 +37,7 @@ def test_a_server_that_was_away_learns_how_the_run_ended(portal: SimulatedPortal
     portal.portal.options.max_limit = 10
     portal.portal.faults.append(Hook(after=15, count=1, action=wait_for_the_outage))
     server = server_at(tmp_path, free_port())
+    shutil.copy(prefect_database, server.home)
     environment = server.environment | settings_for(portal.base_url, tmp_path, CALLHISTORY_CONCURRENCY="1")
     command = [
         sys.executable,
