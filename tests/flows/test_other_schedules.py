@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -82,6 +82,20 @@ def test_the_weekly_recount_ends_incomplete_when_something_differs(
     [report] = [a.data for a in prefect_client.read_artifacts(artifact_filter=key) if "**differences**" in str(a.data)]
     assert f"- {day} warehouse calls: 1 " in report
     assert call_id not in report, "the server is told nobody's data"
+
+
+def test_the_weekly_recount_asks_the_api_of_settled_days_only(
+    newest: Portal, prefect_client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CALLHISTORY_REREAD", "1d")
+    flows.export_calls()
+    rows = newest.rows(0, round(datetime.now(UTC).timestamp() * 1000))
+    yesterday, settled = rows[-1], rows[0]
+    newest.remove_call(yesterday["id"])
+    assert isinstance(flows.verify_calls(), dict), "yesterday is read again anyway"
+    newest.remove_call(settled["id"])
+    state = flows.verify_calls(return_state=True)
+    assert (state.name, state.message) == ("Incomplete", f"1 of {DAYS} local days differ")
 
 
 def test_a_snapshot_keeps_the_calls_in_progress(
