@@ -159,7 +159,5 @@ class Sandbox:
     def shut_down(self) -> None:
         """End whatever was started."""
         for file in (self.root / "units").glob("*.pid"):
-            try:
+            with suppress(ProcessLookupError):  # it may have ended by itself
                 os.killpg(int(file.read_text()), signal.SIGKILL)
-            except ProcessLookupError:
-                continue
