@@ -316,6 +316,8 @@ def _duration(seconds: float | None) -> str:
 
 
 def _show(console: Console, summary: Mapping[str, Any]) -> None:
+    from sinks.archive import safe_name
+
     console.print(
         f"{counted(summary['archived'], 'recording')} archived ({megabytes(summary['bytes'])}), "
         f"{summary['not_ready']:,} not ready yet, {summary['missing']:,} missing, {summary['failed']:,} failed; "
@@ -324,7 +326,8 @@ def _show(console: Console, summary: Mapping[str, Any]) -> None:
     if summary["adopted"]:
         console.print(f"{summary['adopted']:,} of them had been fetched by a run that was cut off.")
     for error in summary["errors"][:_ERRORS_SHOWN]:
-        console.print(f"failed: {error}", markup=False, soft_wrap=True)
+        name = safe_name(error["call_id"])
+        console.print(f"failed: recording of {name}: {error['error']}", markup=False, soft_wrap=True)
     if len(summary["errors"]) > _ERRORS_SHOWN:
         console.print(f"... and {len(summary['errors']) - _ERRORS_SHOWN:,} more; --json has more")
     console.print("In all: " + ", ".join(f"{count:,} {name}" for name, count in summary["recordings"].items() if count))

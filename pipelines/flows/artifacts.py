@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -78,7 +79,10 @@ def show_archive(summary: Mapping[str, Any]) -> None:
     """Keep the summary of an archive run."""
     lines = ["| recordings | |", "|---|---:|", *(f"| {name} | {n} |" for name, n in summary["recordings"].items()), ""]
     lines += [f"- {name} in this run: {summary[name]}" for name in ("archived", "bytes", "requests")]
-    lines += [f"- {error}" for error in summary["errors"]]
+    reasons = Counter(error["error"] for error in summary["errors"])
+    lines += [f"- {count} x {reason}" for reason, count in reasons.most_common()]
+    if reasons:
+        lines += ["", "The warehouse names the calls, in the table `recordings`: `status` missing or failed."]
     _keep(lambda: create_markdown_artifact("\n".join(lines), ARCHIVE_ARTIFACT, "Recordings"))
 
 

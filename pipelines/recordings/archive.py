@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import islice
@@ -23,7 +23,7 @@ from pipelines.recordings.audio import check_plausible, inspect_audio
 from pipelines.recordings.download import RecordingNotFoundError, fetch_recording
 from pipelines.recordings.pace import Pace
 from pipelines.stringeex.client import StringeeXClient
-from sinks.archive import SIDECAR_SUFFIX, Archive, archive_path, safe_name
+from sinks.archive import SIDECAR_SUFFIX, Archive, archive_path
 from sinks.recordings import FACTS, LOST, Recordings, RecordingStatus, WantedRecording
 from sinks.storage import Storage
 from transforms.errors import (
@@ -77,10 +77,19 @@ OnEvent = Callable[[Event], None]
 
 
 @dataclass(frozen=True)
+class RecordingError:
+    """Why a call's recording is not in the archive; ``error`` names no call and nobody, so it may go anywhere."""
+
+    call_id: str
+    error: str
+
+
+@dataclass(frozen=True)
 class ArchiveSummary:
     """What a run did, in recordings, and how the whole archive stands after it (``statuses``).
 
     ``adopted`` were found in the archive, where a killed run had left them, and are a part of ``archived``.
+    ``errors`` are of the first recordings that are lost.
     """
 
     archived: int
@@ -91,7 +100,7 @@ class ArchiveSummary:
     bytes: int
     requests: int
     statuses: Mapping[RecordingStatus, int]
-    errors: Sequence[str]
+    errors: Sequence[RecordingError]
 
     @property
     def is_complete(self) -> bool:
@@ -110,7 +119,7 @@ class ArchiveSummary:
             "bytes": self.bytes,
             "requests": self.requests,
             "recordings": {status.value: count for status, count in self.statuses.items()},
-            "errors": list(self.errors),
+            "errors": [asdict(error) for error in self.errors],
         }
 
 
@@ -126,10 +135,6 @@ class _Result:
     @property
     def call_id(self) -> str:
         return self.wanted.call_id
-
-    @property
-    def label(self) -> str:
-        return f"recording of {safe_name(self.call_id)}"
 
     @property
     def status(self) -> RecordingStatus:
@@ -215,7 +220,7 @@ def _archive(
 class _Tally:
     counts: Counter[RecordingStatus] = field(default_factory=Counter)
     adopted: int = 0
-    errors: list[str] = field(default_factory=list)
+    errors: list[RecordingError] = field(default_factory=list)
     failures_in_a_row: int = 0
     last_error: CallHistoryError | None = None
 
@@ -223,7 +228,7 @@ class _Tally:
         self.counts[result.status] += 1
         self.adopted += result.adopted
         if result.status in LOST and len(self.errors) < _ERRORS_KEPT:
-            self.errors.append(f"{result.label}: {result.error}")
+            self.errors.append(RecordingError(result.call_id, str(result.error)))
         if isinstance(result.error, RetryableError | AuthenticationError):
             self.failures_in_a_row += 1
             self.last_error = result.error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import signal
 import socket
@@ -90,6 +91,9 @@ class PrefectServer:
         return [path for path in (self.home / "storage").rglob("*") if path.is_file()]
 
 
+_CALL_IDS = re.compile(r"call-vn-\d+-\w+-\d+")
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -165,6 +169,8 @@ def prefect_client(prefect_server: PrefectServer, monkeypatch: pytest.MonkeyPatc
     ):
         yield client
         APILogHandler().flush()
+    # Whatever a test was about: ids of calls, and with them what else is a customer's, stay away from the server.
+    assert set(_CALL_IDS.findall(prefect_server.dump())) == set()
 
 
 @pytest.fixture

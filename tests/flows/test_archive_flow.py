@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey, FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 
@@ -45,6 +45,11 @@ def test_the_flow_archives_what_is_due_and_fails_while_something_is_missing(
     assert run.state
     assert (run.state.name, run.state.message) == ("Incomplete", "1 recordings missing, 0 failed")
     assert run.parameters == {}
+    assert [error["call_id"] for error in summary["errors"]] == [lost]
+    key = ArtifactFilter(key=ArtifactFilterKey(any_=["callhistory-archive-summary"]))
+    [shown] = [str(a.data) for a in prefect_client.read_artifacts(artifact_filter=key) if a.flow_run_id == run.id]
+    assert "- 1 x GET /v1/call/recording/{call_id}: HTTP 404" in shown
+    assert lost not in shown, "the server is told nobody's data"
     archived.check_every_recording(
         {call_id: audio for call_id, audio in recordings_of(portal.portal).items() if call_id in wanted - {lost}}
     )
