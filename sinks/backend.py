@@ -56,6 +56,10 @@ class Backend(ABC):
         self.engine = sa.create_engine(url, hide_parameters=True, **self.engine_options())
         sa.event.listen(self.engine, "connect", lambda connection, _: self.set_up_session(connection))
 
+    def close(self) -> None:
+        """Close the idle connections; the next use opens new ones."""
+        self.engine.dispose()
+
     @property
     def label(self) -> str:
         """How messages name the database: its address, never its user's password or its options."""

@@ -80,7 +80,7 @@ class Warehouse:
 
     def close(self) -> None:
         """Close the idle connections; the next use opens new ones."""
-        self._backend.engine.dispose()
+        self._backend.close()
 
     def prepare(self) -> None:
         """Create what is missing of tables, columns, comments, indexes and views; leave all else as it is.

@@ -30,6 +30,7 @@ from sinks.bulk import rows_of
 from transforms.errors import BusyError, StorageError
 from transforms.schema import CALL_PARTICIPANTS, CALL_VERSIONS, CALLS
 
+_ATTACHED = "callhistory"
 _ROWS_PER_STATEMENT = 10_000
 _LARGE_TABLES = frozenset({CALLS.name, CALL_PARTICIPANTS.name, CALL_VERSIONS.name})
 
@@ -46,7 +47,10 @@ def _file_lock(path: Path) -> threading.Lock:
 
 
 class DuckDB(Backend):
-    """A file that one process has open at a time: held for a transaction only, so that others get their turn."""
+    """A file that one process has open at a time: held for a transaction only, so that others get their turn.
+
+    The DuckDB that it is attached to stays: to begin one takes longer than a short transaction does.
+    """
 
     is_embedded = True
     has_schemas = True
@@ -56,31 +60,32 @@ class DuckDB(Backend):
     def __init__(self, url: sa.URL, busy_timeout_seconds: float) -> None:
         super().__init__(url, busy_timeout_seconds)
         self.path = Path(url.database or "").absolute()
-        options = self.engine_options()
-        options["connect_args"] |= {"read_only": True}
-        self.read_only_engine = sa.create_engine(url, hide_parameters=True, **options)
+        self._quoted_path = str(self.path).replace("'", "''")
+        self._instance: Any = None
+        sa.event.listen(self.engine, "do_connect", self._connection)
 
     @override
     def engine_options(self) -> dict[str, Any]:
-        # The URL's own options win, such as ?memory_limit=1GB.
-        config = {
-            "memory_limit": "128MB",
-            # A second thread would add memory, and no speed at the size of a window.
-            "threads": 1,
-            "preserve_insertion_order": False,
-            # The file is closed after each transaction, which writes it back anyway: skip the log.
-            "checkpoint_threshold": "1KB",
-            "autoinstall_known_extensions": False,
-        }
-        return {"poolclass": NullPool, "connect_args": {"config": config}}
+        return {"poolclass": NullPool}
 
     @override
     @contextmanager
     def connect(self, *, read_only: bool) -> Iterator[sa.Connection]:
         _require_file(self)
-        engine = self.read_only_engine if read_only else self.engine
-        with self._turn(), self._open(engine) as connection:
+        with self._attached("READ_ONLY" if read_only else "READ_WRITE"), self.engine.connect() as connection:
             yield connection
+
+    @contextmanager
+    def _attached(self, option: str) -> Iterator[None]:
+        with self._turn():
+            try:
+                self._attach(option)
+                yield
+                self._instance.execute(f"DETACH {_ATTACHED}")
+            except BaseException:
+                # Whatever went wrong: nothing that is left of it may keep the file.
+                self._end_instance()
+                raise
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -93,28 +98,62 @@ class DuckDB(Backend):
         finally:
             lock.release()
 
-    def _open(self, engine: sa.Engine) -> sa.Connection:
+    def _attach(self, option: str) -> None:
+        self._begin_instance()
         for attempt in stamina.retry_context(
-            on=self._is_locked, attempts=None, timeout=self.busy_timeout_seconds, wait_initial=0.02, wait_max=1.0
+            on=lambda error: self.failure(error) is BUSY,
+            attempts=None,
+            timeout=self.busy_timeout_seconds,
+            wait_initial=0.02,
+            wait_max=1.0,
         ):
             with attempt:
-                return engine.connect()
-        raise AssertionError("unreachable")
+                self._instance.execute(f"ATTACH '{self._quoted_path}' AS {_ATTACHED} ({option})")
 
-    def _is_locked(self, error: Exception) -> bool:
-        return isinstance(error, sa.exc.DBAPIError) and self.failure(error.orig or error) is BUSY
+    def _begin_instance(self) -> None:
+        import duckdb
+
+        if self._instance is not None:
+            return
+        # The URL's own options win, such as ?memory_limit=1GB.
+        config: dict[str, Any] = {
+            "memory_limit": "128MB",
+            # A second thread would add memory, and no speed at the size of a window.
+            "threads": 1,
+            "preserve_insertion_order": False,
+            # The file is detached after each transaction, which writes it back anyway: skip the log.
+            "checkpoint_threshold": "1KB",
+            "autoinstall_known_extensions": False,
+            "temp_directory": f"{self.path}.tmp",
+        } | dict(self.url.query)
+        self._instance = duckdb.connect(":memory:", config=config)
+
+    def _end_instance(self) -> None:
+        instance, self._instance = self._instance, None
+        if instance is not None:
+            instance.close()
+
+    def _connection(self, *_: object) -> Any:
+        """Return what SQLAlchemy gets for a connection: one of the instance's, which sees the file first."""
+        from duckdb_engine import ConnectionWrapper
+
+        connection = self._instance.cursor()
+        connection.execute(f"USE {_ATTACHED}")
+        return ConnectionWrapper(connection)
+
+    @override
+    def close(self) -> None:
+        super().close()
+        with self._turn():
+            self._end_instance()
 
     @override
     def create_storage(self) -> None:
         """Create the file in storage version 1.0, which the older DuckDBs inside BI tools can open."""
-        import duckdb
-
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        quoted = str(self.path).replace("'", "''")
-        with self._turn():
-            if not self.path.exists():
-                with duckdb.connect(":memory:") as connection:
-                    connection.execute(f"ATTACH '{quoted}' AS warehouse (STORAGE_VERSION 'v1.0.0')")
+        if not self.path.exists():
+            with self._attached("STORAGE_VERSION 'v1.0.0'"):
+                pass
 
     @override
     def column_names(self, connection: sa.Connection, table: sa.Table) -> set[str]:
