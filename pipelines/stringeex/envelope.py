@@ -36,14 +36,16 @@ def read_body(
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "", "gzip", "deflate"):
         raise TransportError(f"{endpoint}: the answer is encoded in a way that was not asked for")
-    body = bytearray()
+    chunks: list[bytes] = []
+    size = 0
     for chunk in response.iter_bytes():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MAX_BODY_BYTES:
             raise TransportError(f"{endpoint}: the answer is larger than {MAX_BODY_BYTES >> 20} MiB")
         if clock() > deadline:
-            raise TransportError(f"{endpoint}: the answer did not end in time ({len(body)} bytes so far)")
-    return bytes(body)
+            raise TransportError(f"{endpoint}: the answer did not end in time ({size} bytes so far)")
+    return b"".join(chunks)
 
 
 def parse(
