@@ -106,7 +106,7 @@ def open_stores_to_read(settings: Settings) -> Iterator[Stores]:
     """
     with Warehouse(settings.warehouse_url.get_secret_value(), settings.warehouse_schema) as warehouse:
         with warehouse.reading() as connection:
-            if not warehouse.backend.column_names(connection, warehouse.tables["export_windows"]):
+            if not warehouse.backend.has_table(connection, warehouse.tables["export_windows"]):
                 raise StorageError(
                     f"there are no tables in the {warehouse.backend.label} yet: export something first "
                     "(callhistory export)"

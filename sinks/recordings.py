@@ -109,7 +109,7 @@ class Recordings:
         """Return the number of recordings of every status; none are left out. All 0 before there is a table."""
         t = self._table
         with self._warehouse.reading() as connection:
-            if not self._warehouse.backend.column_names(connection, t):
+            if not self._warehouse.backend.has_table(connection, t):
                 return dict.fromkeys(RecordingStatus, 0)
             found = connection.execute(sa.select(t.c.status, sa.func.count()).group_by(t.c.status)).tuples().all()
         return dict.fromkeys(RecordingStatus, 0) | {RecordingStatus(status): count for status, count in found}
@@ -222,7 +222,7 @@ class Recordings:
         """Return the link that the call history gives for a recording; null when there is none, or no such call."""
         c = self._calls
         with self._warehouse.reading() as connection:
-            if not self._warehouse.backend.column_names(connection, c):
+            if not self._warehouse.backend.has_table(connection, c):
                 return None
             path: str | None = connection.scalar(sa.select(c.c.record_path).where(c.c.call_id == call_id))
         return path

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from types import MappingProxyType, TracebackType
 
+import orjson
 import sqlalchemy as sa
 import stamina
 from sqlalchemy.schema import CreateColumn, CreateSchema, SetColumnComment
@@ -23,6 +26,27 @@ once_more_on_collision = stamina.retry(on=CollisionError, attempts=5, wait_initi
 
 VIEW_STATE_PREFIX = "view "
 """Begins the names in ``pipeline_state`` that tell which views this database has."""
+
+_DECLARATION = f"{VIEW_STATE_PREFIX}and index declarations"
+
+
+@dataclass(frozen=True)
+class _Declaration:
+    """What a warehouse is to have; ``digest`` changes with all of it that the names of the columns do not tell."""
+
+    tables: Mapping[str, sa.Table]
+    views: Sequence[View]
+    digest: str
+
+
+@cache
+def _declaration(declared: tuple[Table, ...], schema: str | None) -> _Declaration:
+    metadata = sa.MetaData(schema=schema)
+    tables = {table.name: table.sql_table(metadata) for table in declared}
+    of_warehouse = views(tables) if declared == TABLES else []
+    texts = [f"{view.name} {view.query} {view.description} {view.columns}" for view in of_warehouse]
+    texts += sorted(str(index.name) for table in tables.values() for index in table.indexes)
+    return _Declaration(MappingProxyType(tables), of_warehouse, digest("\n".join(texts).encode()))
 
 
 class Warehouse:
@@ -50,9 +74,8 @@ class Warehouse:
             schema_setting = setting.replace("_URL", "_SCHEMA")
             raise StorageError(f"{schema_setting}: a {self.name} database has no schemas; leave it unset")
         self._schema = schema
-        metadata = sa.MetaData(schema=schema)
-        self.tables: Mapping[str, sa.Table] = MappingProxyType({t.name: t.sql_table(metadata) for t in declared})
-        self._views = views(self.tables) if declared is TABLES else []
+        self._declaration = _declaration(tuple(declared), schema)
+        self.tables = self._declaration.tables
         self._has_answered = False
 
     @property
@@ -94,8 +117,10 @@ class Warehouse:
         ):
             with attempt:
                 self._create_storage()
-                with self.transaction() as connection, self._backend.schema_lock(connection):
-                    self._create_missing(connection)
+                with self.transaction() as connection:
+                    if not self._is_prepared(connection):
+                        with self._backend.schema_lock(connection):
+                            self._create_missing(connection)
 
     def _create_storage(self) -> None:
         try:
@@ -105,30 +130,39 @@ class Warehouse:
         except self._backend.driver_error as error:
             raise self._explained(error, is_open=False) from error
 
+    def _is_prepared(self, connection: sa.Connection) -> bool:
+        present = self._backend.columns(connection, self._schema)
+        if not all(set(table.columns.keys()) <= present.get(name, set()) for name, table in self.tables.items()):
+            return False
+        if not self._declaration.views:
+            return True
+        are_there = all(view.name in present for view in self._declaration.views)
+        return are_there and self._remembered(connection, _DECLARATION) == self._declaration.digest
+
     def _create_missing(self, connection: sa.Connection) -> None:
         if self._schema is not None:
             connection.execute(CreateSchema(self._schema, if_not_exists=True))
+        present = self._backend.columns(connection, self._schema)
         for table in self.tables.values():
-            present = self._backend.column_names(connection, table)
-            if not present:
+            if table.name not in present:
                 self._backend.create_table(connection, table)
                 continue
             for column in table.columns:
-                if column.name not in present:
+                if column.name not in present[table.name]:
                     self._add_column(connection, column)
             self._backend.create_indexes(connection, table)
-        for view in self._views:
-            self._create_view(connection, view)
+        for view in self._declaration.views:
+            self._create_view(connection, view, is_there=view.name in present)
+        if self._declaration.views:
+            self._remember(connection, _DECLARATION, self._declaration.digest)
 
-    def _create_view(self, connection: sa.Connection, view: View) -> None:
-        """Create ``view``, or replace it if it is another one than before; ``pipeline_state`` remembers which."""
+    def _create_view(self, connection: sa.Connection, view: View, *, is_there: bool) -> None:
+        """Create ``view``, or replace it if it is another one than before: a new one loses the rights given to it."""
         table = sa.Table(view.name, sa.MetaData(schema=self._schema))
         label = connection.dialect.identifier_preparer.format_table(table)
         statement = str(view.query.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
-        state, name = self.tables["pipeline_state"], VIEW_STATE_PREFIX + view.name
-        value = f'"{digest(f"{statement} {view.description} {view.columns}".encode())}"'
-        remembered = connection.scalar(sa.select(state.c.value).where(state.c.name == name))
-        if remembered == value and self._backend.column_names(connection, table):
+        name, value = VIEW_STATE_PREFIX + view.name, digest(f"{statement} {view.description} {view.columns}".encode())
+        if is_there and self._remembered(connection, name) == value:
             return
         connection.exec_driver_sql(f"DROP VIEW IF EXISTS {label}")
         connection.exec_driver_sql(f"CREATE VIEW {label} AS {statement}".replace("%", "%%"))
@@ -137,8 +171,17 @@ class Warehouse:
             for subject, comment in comments.items():
                 literal = comment.replace("'", "''").replace("%", "%%")
                 connection.exec_driver_sql(f"COMMENT ON {subject} IS '{literal}'")
-        connection.execute(sa.delete(state).where(state.c.name == name))
-        connection.execute(sa.insert(state).values(name=name, value=value, updated_at=self.utc_now(connection)))
+        self._remember(connection, name, value)
+
+    def _remembered(self, connection: sa.Connection, name: str) -> str | None:
+        t = self.tables["pipeline_state"]
+        value = connection.scalar(sa.select(t.c.value).where(t.c.name == name))
+        return None if value is None else orjson.loads(value)
+
+    def _remember(self, connection: sa.Connection, name: str, value: str) -> None:
+        t, json = self.tables["pipeline_state"], orjson.dumps(value).decode()
+        connection.execute(sa.delete(t).where(t.c.name == name))
+        connection.execute(sa.insert(t).values(name=name, value=json, updated_at=self.utc_now(connection)))
 
     def _add_column(self, connection: sa.Connection, column: sa.Column[object]) -> None:
         # A copy in a table of its own: the declared column stays NOT NULL where it is.

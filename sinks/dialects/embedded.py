@@ -55,6 +55,10 @@ class DuckDB(Backend):
     is_embedded = True
     has_schemas = True
     driver = "duckdb_engine"
+    columns_query = (
+        "SELECT table_name, column_name FROM duckdb_columns() WHERE database_name = current_database()"
+        " AND schema_name = coalesce(:schema, current_schema())"
+    )
     bytes_per_call = 660
 
     def __init__(self, url: sa.URL, busy_timeout_seconds: float) -> None:
@@ -156,18 +160,6 @@ class DuckDB(Backend):
                 pass
 
     @override
-    def column_names(self, connection: sa.Connection, table: sa.Table) -> set[str]:
-        # duckdb-engine's reflection does not work with DuckDB 2.
-        found = connection.execute(
-            sa.text(
-                "SELECT column_name FROM duckdb_columns() WHERE database_name = current_database()"
-                " AND schema_name = coalesce(:schema, current_schema()) AND table_name = :name"
-            ),
-            {"schema": table.schema, "name": table.name},
-        )
-        return set(found.scalars())
-
-    @override
     def create_indexes(self, connection: sa.Connection, table: sa.Table) -> None:
         """Create none, as ``create_table`` says."""
 
@@ -219,6 +211,11 @@ class SQLite(Backend):
 
     is_embedded = True
     driver = "sqlite3"
+    # The columns of somebody's broken view cannot be told.
+    columns_query = (
+        "SELECT t.name, c.name FROM sqlite_master AS t JOIN pragma_table_info(t.name) AS c"
+        " WHERE t.type = 'table' AND :schema IS NULL UNION ALL SELECT name, '*' FROM sqlite_master WHERE type = 'view'"
+    )
     bytes_per_call = 1000
     read_only_options: ClassVar[dict[str, Any]] = {"callhistory_begin": "BEGIN"}
 

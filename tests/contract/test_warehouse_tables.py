@@ -50,6 +50,28 @@ def test_preparing_adds_a_missing_column_and_index_and_keeps_the_rows(warehouse:
     assert read(warehouse, CALLS)[0]["campaign_name"] == "Tết"
 
 
+@pytest.mark.parametrize("warehouse_url", ["sqlite", "postgresql", "mariadb"], indirect=True)
+def test_an_index_that_was_not_declared_before_is_added(warehouse: Warehouse) -> None:
+    state = warehouse.tables["pipeline_state"]
+    with warehouse.transaction() as connection:
+        next(i for i in warehouse.tables["calls"].indexes if i.name == "ix_calls_updated_at").drop(connection)
+        older = sa.update(state).where(state.c.name == "view and index declarations").values(value='"another digest"')
+        connection.execute(older)
+    warehouse.prepare()
+    with warehouse.reading() as connection:
+        assert sa.inspect(connection).has_index("calls", "ix_calls_updated_at")
+
+
+@pytest.mark.parametrize("warehouse_url", ["sqlite"], indirect=True)
+def test_a_broken_view_of_somebody_elses_is_no_obstacle(warehouse: Warehouse) -> None:
+    with warehouse.transaction() as connection:
+        connection.exec_driver_sql("CREATE TABLE theirs (a INTEGER)")
+        connection.exec_driver_sql("CREATE VIEW broken AS SELECT a FROM theirs")
+        connection.exec_driver_sql("DROP TABLE theirs")
+    warehouse.prepare()
+    assert publish(warehouse, [call("one")])[0].inserted == 1
+
+
 def test_preparing_in_several_threads_at_once(warehouse_url: str) -> None:
     failures: list[BaseException] = []
     ready = threading.Barrier(4)
