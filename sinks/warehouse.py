@@ -19,7 +19,7 @@ from sinks.dialects import backend_for
 from sinks.views import View, views
 from transforms.errors import BusyError, CallHistoryError, CollisionError, StorageError
 from transforms.hashing import digest
-from transforms.schema import TABLES, Table
+from transforms.schema import PIPELINE_STATE, TABLES, Table
 
 once_more_on_collision = stamina.retry(on=CollisionError, attempts=5, wait_initial=0.02, wait_max=0.5)
 """For what inserts a row where there is none: should another process do the same, it is done again and finds it."""
@@ -43,7 +43,7 @@ class _Declaration:
 def _declaration(declared: tuple[Table, ...], schema: str | None) -> _Declaration:
     metadata = sa.MetaData(schema=schema)
     tables = {table.name: table.sql_table(metadata) for table in declared}
-    of_warehouse = views(tables) if declared == TABLES else []
+    of_warehouse = views(tables) if PIPELINE_STATE.name in tables else []
     texts = [f"{view.name} {view.query} {view.description} {view.columns}" for view in of_warehouse]
     texts += sorted(str(index.name) for table in tables.values() for index in table.indexes)
     return _Declaration(MappingProxyType(tables), of_warehouse, digest("\n".join(texts).encode()))
@@ -54,8 +54,9 @@ class Warehouse:
 
     ``schema`` puts them into that schema, where the database has schemas; ``StorageError`` where it has none.
     ``busy_timeout_seconds`` bounds each wait for a lock. ``setting`` is what errors call the setting of the URL.
-    ``declared`` are other tables, which have no views. Nothing is opened before the first use. A warehouse may be
-    used by several threads; ``close`` it, or use it as a context manager, to give its connections back.
+    ``declared`` are other tables; those without ``pipeline_state`` have no views. Nothing is opened before the
+    first use. A warehouse may be used by several threads; ``close`` it, or use it as a context manager, to give its
+    connections back.
     """
 
     def __init__(
@@ -174,12 +175,12 @@ class Warehouse:
         self._remember(connection, name, value)
 
     def _remembered(self, connection: sa.Connection, name: str) -> str | None:
-        t = self.tables["pipeline_state"]
+        t = self.tables[PIPELINE_STATE.name]
         value = connection.scalar(sa.select(t.c.value).where(t.c.name == name))
         return None if value is None else orjson.loads(value)
 
     def _remember(self, connection: sa.Connection, name: str, value: str) -> None:
-        t, json = self.tables["pipeline_state"], orjson.dumps(value).decode()
+        t, json = self.tables[PIPELINE_STATE.name], orjson.dumps(value).decode()
         connection.execute(sa.delete(t).where(t.c.name == name))
         connection.execute(sa.insert(t).values(name=name, value=json, updated_at=self.utc_now(connection)))
 

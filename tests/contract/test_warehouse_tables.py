@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,7 +13,7 @@ from sinks.views import views
 from sinks.warehouse import Warehouse
 from tests.contract.windows import LATER, NOW, START, call, participant, publish, read
 from transforms.errors import StorageError
-from transforms.schema import CALLS
+from transforms.schema import CALLS, TABLES
 
 
 def test_the_clock_is_utc_and_whole_milliseconds(warehouse: Warehouse) -> None:
@@ -51,15 +52,14 @@ def test_preparing_adds_a_missing_column_and_index_and_keeps_the_rows(warehouse:
 
 
 @pytest.mark.parametrize("warehouse_url", ["sqlite", "postgresql", "mariadb"], indirect=True)
-def test_an_index_that_was_not_declared_before_is_added(warehouse: Warehouse) -> None:
-    state = warehouse.tables["pipeline_state"]
-    with warehouse.transaction() as connection:
-        next(i for i in warehouse.tables["calls"].indexes if i.name == "ix_calls_updated_at").drop(connection)
-        older = sa.update(state).where(state.c.name == "view and index declarations").values(value='"another digest"')
-        connection.execute(older)
-    warehouse.prepare()
-    with warehouse.reading() as connection:
-        assert sa.inspect(connection).has_index("calls", "ix_calls_updated_at")
+def test_an_index_that_was_not_declared_before_is_added(warehouse_url: str) -> None:
+    calls = replace(CALLS, columns=tuple(replace(column, index=False) for column in CALLS.columns))
+    without = [calls if table is CALLS else table for table in TABLES]
+    for declared, has_index in ((without, False), (TABLES, True)):
+        with Warehouse(warehouse_url, declared=declared) as warehouse:
+            warehouse.prepare()
+            with warehouse.reading() as connection:
+                assert sa.inspect(connection).has_index("calls", "ix_calls_updated_at") == has_index
 
 
 @pytest.mark.parametrize("warehouse_url", ["sqlite"], indirect=True)
