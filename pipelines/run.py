@@ -40,8 +40,8 @@ class RunSummary:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every window that was due is proven complete, by this run or by another that is at work on it."""
-        return not self.with_outcome(Outcome.FAILED)
+        """Whether every window that was due is proven complete, by this run or by another one meanwhile."""
+        return not (self.with_outcome(Outcome.FAILED) or self.with_outcome(Outcome.CLAIMED_ELSEWHERE))
 
     @property
     def totals(self) -> dict[str, int]:

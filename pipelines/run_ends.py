@@ -49,8 +49,9 @@ def problem_of(kind: RunKind, summary: Mapping[str, Any]) -> str | None:
             counts = summary["recordings"]
             return None if summary["complete"] else f"{counts['missing']} recordings missing, {counts['failed']} failed"
     windows = summary["windows"]
-    lost = f"{windows['failed']} of {sum(windows.values())} windows failed; they are due again"
-    return None if summary["complete"] else lost
+    problems = {"failed": "failed; they are due again", "claimed_elsewhere": "are left to another run, still at work"}
+    found = [f"{windows[o]} of {sum(windows.values())} windows {what}" for o, what in problems.items() if windows[o]]
+    return ", and ".join(found) or None
 
 
 def read_run_end(state: State, kind: RunKind) -> RunEnd | None:

@@ -170,6 +170,8 @@ def _show_summary(console: Console, summary: Mapping[str, Any]) -> None:
         console.print(f"... and {len(errors) - _ERRORS_SHOWN:,} more; --json has all")
     if errors:
         console.print(f"{counted(len(errors), 'window')} failed; due again in the next run.")
+    if claimed := summary["windows"]["claimed_elsewhere"]:
+        console.print(f"{counted(claimed, 'window')} left to another run that is still at work: not proven yet.")
 
 
 def _dry_run(settings: Settings, first: date, last: date, *, force: bool) -> Report:

@@ -29,7 +29,7 @@ from transforms.errors import SettingsError
 def export_calls() -> dict[str, Any] | State[Any]:
     """Export everything that is due: new days, failed ones, the current day, and days due for re-reading.
 
-    Returns the run's summary. A run that leaves a window failed ends as `Incomplete`, which is a failed state.
+    Returns the run's summary. A run that leaves a window undone ends as `Incomplete`, which is a failed state.
     """
     return _run(RunKind.EXPORT, lambda pipeline: plan_export(pipeline, utc_now()), Priority.EXPORT)
 
@@ -44,7 +44,7 @@ def export_recent_calls() -> dict[str, Any] | State[Any]:
     """Export what is due of yesterday and today: the hourly look between two nightly runs, a request or two each.
 
     Older days, whether they failed or are due for re-reading, are the nightly's. Returns the run's summary. A run that
-    leaves a window failed ends as `Incomplete`, which is a failed state.
+    leaves a window undone ends as `Incomplete`, which is a failed state.
     """
     return _run(RunKind.EXPORT_RECENT, lambda pipeline: plan_recent(pipeline, utc_now()), Priority.EXPORT)
 
@@ -64,7 +64,7 @@ def backfill_calls(
 ) -> dict[str, Any] | State[Any]:
     """Export what is due of a range of local days.
 
-    Returns the run's summary. A run that leaves a window failed ends as `Incomplete`, which is a failed state.
+    Returns the run's summary. A run that leaves a window undone ends as `Incomplete`, which is a failed state.
 
     Args:
         first: First local day.

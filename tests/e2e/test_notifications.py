@@ -14,12 +14,15 @@ import pytest
 
 from pipelines.context import open_stores_to_read, utc_now
 from pipelines.notify import deliver, notified
+from pipelines.run import run_plans
 from pipelines.run_ends import RunKind, read_run_end
 from pipelines.settings import load_settings
 from pipelines.status import read_status
 from pipelines.stringeex.simulator import CREDENTIALS, NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
 from pipelines.stringeex.simulator import faults as fault
 from pipelines.windows import day_bounds
+from sinks.ledger import ClaimedDay, Ledger
+from sinks.warehouse import Warehouse
 from tests.e2e.command import account, callhistory_here
 from tests.exports import ZONE
 from tests.receiver import Receiver, receiving
@@ -97,6 +100,28 @@ def test_told_once_when_it_begins_and_once_when_it_is_over(portal: Portal, recei
         assert (quiet.exit_code, quiet.stdout) == (0, "Nothing to look at.\n")
         assert receiver.take() == []
         assert run("status", "--json").json["alerts"] == []
+
+
+def test_a_day_that_another_run_keeps_for_too_long_is_no_green_run(
+    portal: Portal, receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    portal.faults.clear()
+    monkeypatch.setitem(run_plans.__kwdefaults__, "patience", timedelta(0))
+    with running(portal, tmp_path, CALLHISTORY_NOTIFY_URLS=receiver.url) as run:
+        assert run("backfill", "--from", str(FIRST), "--to", str(FIRST), "--dry-run").exit_code == 0
+        start, end = day_bounds(FIRST, ZONE)
+        theirs = ClaimedDay(FIRST, start, end, "theirs/1")
+        warehouse_url = f"sqlite:///{tmp_path}/warehouse.db"
+        with Warehouse(warehouse_url) as warehouse:
+            assert Ledger(warehouse).claim_day(theirs, [], timedelta(minutes=2)) == {}
+            done = run("export")
+            assert done.exit_code == 3
+            assert "1 window left to another run that is still at work: not proven yet." in done.stdout
+            expected = "callhistory: export failed: 1 of 4 windows are left to another run, still at work"
+            assert receiver.take()[0].startswith(expected)
+            Ledger(warehouse).release_day(theirs)
+        assert run("export").exit_code == 0
+        assert receiver.take()[0].startswith("callhistory: export works again: ")
 
 
 def test_what_cannot_be_delivered_is_one_line_and_is_told_next_time(
