@@ -49,6 +49,37 @@ def test_a_duckdb_file_is_free_between_transactions(tmp_path: Path) -> None:
         assert found.stdout == "[(1,)]\n"
 
 
+def test_a_transaction_that_fails_leaves_nothing_of_the_duckdb_file_open(tmp_path: Path) -> None:
+    path = tmp_path / "warehouse.duckdb"
+    with Warehouse(f"duckdb:///{path}", busy_timeout_seconds=0.3) as warehouse:
+        warehouse.prepare()
+        with pytest.raises(StorageError), warehouse.transaction() as connection:
+            connection.exec_driver_sql("SELECT nothing FROM nowhere")
+        with pytest.raises(ValueError, match="not ours"), warehouse.transaction():
+            raise ValueError("not ours")
+        with Warehouse(f"duckdb:///{path}", busy_timeout_seconds=0.3) as another:
+            assert publish(another, [call("one")])[0].inserted == 1
+        assert publish(warehouse, [call("one")])[0].unchanged == 1
+
+
+def test_a_duckdb_urls_own_options_win_and_what_memory_cannot_hold_lies_beside_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "warehouse.duckdb"
+    with Warehouse(f"duckdb:///{path}?memory_limit=64MB&threads=2") as warehouse:
+        warehouse.prepare()
+        with warehouse.transaction() as connection:
+            settings = "SELECT current_setting('memory_limit'), current_setting('threads')"
+            assert connection.exec_driver_sql(settings).one() == ("61.0 MiB", 2)
+            large = "CREATE TEMPORARY TABLE large AS SELECT i, repeat(md5(i::text), 8) FROM range(500000) AS t(i)"
+            connection.exec_driver_sql(large)
+            assert list(tmp_path.glob("warehouse.duckdb.tmp/*"))
+    assert [file.name for file in tmp_path.iterdir()] == ["warehouse.duckdb"]
+    with (
+        pytest.raises(StorageError, match=r"nonsense.*CALLHISTORY_WAREHOUSE_URL"),
+        Warehouse(f"duckdb:///{path}?nonsense=1") as wrong,
+    ):
+        wrong.prepare()
+
+
 def test_a_new_duckdb_file_has_the_storage_version_of_older_releases(tmp_path: Path) -> None:
     path = tmp_path / "new" / "warehouse.duckdb"
     with Warehouse(f"duckdb:///{path}") as warehouse:
