@@ -32,8 +32,11 @@ FIRST, LAST = date(2026, 1, 5), date(2026, 1, 7)
 T = TypeVar("T")
 
 
-def poll(read: Callable[[], T | None], what: str, timeout_seconds: float = 60) -> T:
-    """Return the first answer of ``read`` that is true; fail when there is none in time."""
+def poll(read: Callable[[], T | None], what: str, timeout_seconds: float = 180) -> T:
+    """Return the first answer of ``read`` that is true; fail when there is none in time.
+
+    Prefect's server gives up waiting for a lock in SQLite after a minute, and then goes on.
+    """
     deadline = time.monotonic() + timeout_seconds
     while time.monotonic() < deadline:
         if answer := read():
@@ -111,6 +114,8 @@ def server_at(home: Path, port: int) -> PrefectServer:
         "PREFECT_API_URL": api_url,
         "PREFECT_SERVER_UI_ENABLED": "false",
         "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
+        # A hundred runs ahead of every schedule are a load under which SQLite's one writer gets stuck.
+        "PREFECT_SERVER_SERVICES_SCHEDULER_MAX_RUNS": "10",
         "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "1",
         "PREFECT_WORKER_QUERY_SECONDS": "1",
     }

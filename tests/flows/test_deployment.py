@@ -128,7 +128,7 @@ def test_nights_that_were_missed_are_one_run_and_no_second_runs_beside_it(
     released = threading.Event()
 
     def hold(*_: Any) -> None:
-        released.wait(60)
+        released.wait(180)
 
     portal.faults.append(Hook(action=hold, count=1))
     worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "callhistory"]
