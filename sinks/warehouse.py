@@ -44,7 +44,10 @@ def _declaration(declared: tuple[Table, ...], schema: str | None) -> _Declaratio
     metadata = sa.MetaData(schema=schema)
     tables = {table.name: table.sql_table(metadata) for table in declared}
     of_warehouse = views(tables) if PIPELINE_STATE.name in tables else []
-    texts = [f"{view.name} {view.query} {view.description} {view.columns}" for view in of_warehouse]
+    texts = [
+        f"{view.name} {view.query.compile(compile_kwargs={'literal_binds': True})} {view.description} {view.columns}"
+        for view in of_warehouse
+    ]
     texts += sorted(str(index.name) for table in tables.values() for index in table.indexes)
     return _Declaration(MappingProxyType(tables), of_warehouse, digest("\n".join(texts).encode()))
 

@@ -14,7 +14,8 @@ import stamina
 from pipelines.stringeex.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
 from pipelines.stringeex.simulator.faults import WrongTotal
 from pipelines.windows import day_bounds
-from sinks.warehouse import Warehouse
+from sinks.views import View
+from sinks.warehouse import Warehouse, _declaration
 from tests.exports import FIRST, ZONE, Export, export_of, range_ms
 
 DAY = timedelta(days=1)
@@ -142,6 +143,26 @@ def test_an_unchanged_view_is_not_made_again_and_a_changed_one_is(
     after = state()
     assert [row[:2] for row in after] == [row[:2] for row in before]
     assert (after[1], after[3]) == (before[1], before[3])
+
+
+@pytest.mark.parametrize("warehouse_url", ["sqlite"], indirect=True)
+def test_a_view_in_which_a_number_has_changed_is_made_again(
+    warehouse_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(number: int) -> None:
+        view = View("answer", "A number.", sa.select(sa.literal(number).label("number")))
+        monkeypatch.setattr("sinks.warehouse.views", lambda _: [view])
+        _declaration.cache_clear()
+        with Warehouse(warehouse_url) as warehouse:
+            warehouse.prepare()
+            with warehouse.reading() as connection:
+                assert connection.execute(sa.text("SELECT number FROM answer")).scalar_one() == number
+
+    try:
+        answer(41)
+        answer(42)
+    finally:
+        _declaration.cache_clear()
 
 
 _COMMENTS = {
