@@ -30,7 +30,8 @@ from sinks.bulk import rows_of
 from transforms.errors import BusyError, StorageError
 from transforms.schema import CALL_PARTICIPANTS, CALL_VERSIONS, CALLS
 
-_ATTACHED = "callhistory"
+_ATTACHED = "callhistory_database_file"
+"""The file's name in a statement; a schema of the same name would be ambiguous."""
 _ROWS_PER_STATEMENT = 10_000
 _LARGE_TABLES = frozenset({CALLS.name, CALL_PARTICIPANTS.name, CALL_VERSIONS.name})
 

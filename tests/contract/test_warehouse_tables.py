@@ -112,12 +112,13 @@ def test_tables_and_columns_carry_their_descriptions(warehouse: Warehouse) -> No
     assert sorted(comments) == sorted([CALLS["started_at"].description, CALLS.description])
 
 
-def test_a_schema_of_its_own(warehouse_url: str) -> None:
+@pytest.mark.parametrize("schema", ["call_centre", "callhistory"])
+def test_a_schema_of_its_own(warehouse_url: str, schema: str) -> None:
     if warehouse_url.startswith(("sqlite", "mysql")):
         with pytest.raises(StorageError, match="CALLHISTORY_WAREHOUSE_SCHEMA"):
-            Warehouse(warehouse_url, "call_centre")
+            Warehouse(warehouse_url, schema)
         return
-    with Warehouse(warehouse_url, "call_centre") as inside, Warehouse(warehouse_url) as outside:
+    with Warehouse(warehouse_url, schema) as inside, Warehouse(warehouse_url) as outside:
         for warehouse, name in ((outside, "outside"), (inside, "inside")):
             warehouse.prepare()
             warehouse.prepare()
