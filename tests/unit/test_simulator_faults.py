@@ -78,7 +78,7 @@ class TestFaults:
     )
     def test_broken_connections(self, fault: Fault, error: type[Exception]) -> None:
         fault.count, fault.after = 1, 1
-        with serving(make(faults=[fault]), timeout=0.2) as http:
+        with serving(make(faults=[fault]), timeout=3) as http:
             assert ask(http)["r"] == 0
             with pytest.raises(error):
                 ask(http)
