@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
@@ -20,14 +20,15 @@ from typing import Any
 
 from pipelines.claims import LEASE, keep_claim
 from pipelines.context import Stores, utc_now
+from pipelines.doubts import Judgement
 from pipelines.publish import Publication, Published, publish, window_spool
 from pipelines.verify import compare_window, fill_from_raw
 from pipelines.windows import Window, day_bounds, days_between, local_date
 from sinks.comparison import Comparison, Difference, Kind, Place, TableDifference
 from sinks.ledger import ClaimedDay, LedgerRow, WindowStatus, attempt_of
-from sinks.merge import moved_calls
-from sinks.raw import RawFile, raw_files, read_raw
+from sinks.raw import RawFile, Verdict, raw_files, read_raw
 from sinks.spool import BATCH_ROWS
+from sinks.window_rows import moved_calls
 from transforms.errors import CallHistoryError, ClaimLostError, DataError, SettingsError
 
 
@@ -140,20 +141,37 @@ def replay(
             # One attempt holds all of the days: renewed for one, they are for all.
             stack.enter_context(keep_claim(stores.ledger, next(iter(claims.values())), LEASE))
         for plan, number in _in_order(plans):
-            if plan.action is Action.FAILED:
-                continue
-            last = len(plan.steps) - 1
-            try:
-                _publish(stores, plan, number, claims[plan.window.call_date], clock)
-            except SettingsError:
-                raise
-            except CallHistoryError as error:
-                _give_up(plan, error)
-                if not isinstance(error, ClaimLostError):
-                    claim = claims[plan.window.call_date]
-                    stores.ledger.fail(claim, plan.start, f"window {plan.window.label}: {error}")
-            if number == last:
+            _do(stores, plan, number, claims, clock)
+            if number == len(plan.steps) - 1:
                 on_done(plan)
+        for plan in _left_by_moved_calls(plans):
+            _do(stores, plan, len(plan.steps) - 1, claims, clock)
+
+
+def _do(
+    stores: Stores, plan: WindowReplay, number: int, claims: Mapping[date, ClaimedDay], clock: Callable[[], datetime]
+) -> None:
+    if plan.action is Action.FAILED:
+        return
+    claim = claims[plan.window.call_date]
+    try:
+        _publish(stores, plan, number, claim, clock)
+    except SettingsError:
+        raise
+    except CallHistoryError as error:
+        _give_up(plan, error)
+        if not isinstance(error, ClaimLostError):
+            stores.ledger.fail(claim, plan.start, f"window {plan.window.label}: {error}")
+
+
+def _left_by_moved_calls(plans: Sequence[WindowReplay]) -> list[WindowReplay]:
+    """Return the windows, done already, that a call has left since: their newest state is to be published once more.
+
+    What an export reads again then, and finds to be the same, has no file of its own in the raw copy.
+    """
+    changes = [published.changes for plan in plans for published in plan.published]
+    instants = [instant for change in changes for instant in (*change.left, *change.to_confirm)]
+    return [plan for plan in plans if plan.published and any(plan.start <= i < plan.end for i in instants)]
 
 
 def _release(stores: Stores, claim: ClaimedDay) -> None:
@@ -162,13 +180,14 @@ def _release(stores: Stores, claim: ClaimedDay) -> None:
 
 
 def _states(stores: Stores, day: date, rows: dict[datetime, LedgerRow]) -> dict[Window, list[RawFile]]:
-    """Return the states of each window of a day; of windows that overlap, the ones that the ledger or a later read has.
+    """Return the published states of each window of a day; of overlapping ones, those of the ledger or a later read.
 
     Windows overlap when a warehouse was lost and the day exported again in windows of another length.
     """
     found: dict[Window, list[RawFile]] = {}
     for file in raw_files(stores.lake.storage, day):
-        found.setdefault(Window(file.window_start, file.window_end, day), []).append(file)
+        if file.verdict is not Verdict.HELD:
+            found.setdefault(Window(file.window_start, file.window_end, day), []).append(file)
 
     def rank(window: Window) -> tuple[bool, datetime]:
         row = rows.get(window.start)
@@ -247,7 +266,13 @@ def _check_states(stores: Stores, plan: WindowReplay) -> None:
 
 
 def _has_certified(row: LedgerRow, state: RawFile) -> bool:
-    return row.completed_at is not None and row.completed_at >= state.read_at
+    """Whether the ledger has a certificate of that state; one that was disputed has none."""
+    return (
+        row.status is not WindowStatus.DISPUTED
+        and state.verdict is Verdict.PROVEN
+        and row.completed_at is not None
+        and row.completed_at >= state.read_at
+    )
 
 
 def _claim(stores: Stores, plans: Sequence[WindowReplay]) -> dict[date, ClaimedDay]:
@@ -295,9 +320,10 @@ def _publish(stores: Stores, plan: WindowReplay, number: int, claim: ClaimedDay,
             stores=stores,
             claim=claim,
             window=window,
-            api_total=spool.calls + spool.rejected,
+            api_total=spool.rows if state.verdict is Verdict.PROVEN else _api_total(row, state),
             read_at=state.read_at,
-            changed_at=lambda: state.read_at if is_anew else clock(),
+            judge=lambda *_: Judgement(state.verdict, _reason(row, state)),
+            keep_raw=lambda _: state.read_at if is_anew else clock(),
             previous_read_at=plan.steps[number - 1].read_at if number else None,
             whole_day=(window.start, window.end) == day_bounds(window.call_date, stores.timezone),
             releases_claim=False,
@@ -308,6 +334,23 @@ def _publish(stores: Stores, plan: WindowReplay, number: int, claim: ClaimedDay,
             certified=certified,
         )
         plan.published.append(publish(publication, spool, lambda: completed_at))
+
+
+def _api_total(row: LedgerRow | None, state: RawFile) -> int | None:
+    """Return the API's count of a disputed state, where the ledger still speaks of that one."""
+    return row.api_total if row is not None and _is_disputed(row, state) else None
+
+
+def _reason(row: LedgerRow | None, state: RawFile) -> str | None:
+    if state.verdict is Verdict.PROVEN:
+        return None
+    if row is not None and row.error and _is_disputed(row, state):
+        return row.error.removeprefix(f"window {Window(row.window_start, row.window_end, row.call_date).label}: ")
+    return "the rows of the raw copy were disputed when they were read"
+
+
+def _is_disputed(row: LedgerRow, state: RawFile) -> bool:
+    return row.status is WindowStatus.DISPUTED and not row.held and (row.started_at or state.read_at) >= state.read_at
 
 
 def _give_up(plan: WindowReplay, error: Exception) -> None:

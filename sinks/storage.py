@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import filecmp
 import os
@@ -26,6 +27,9 @@ TEMPORARY_NAME = ".publishing.tmp"
 _COMPARE_CHUNK_BYTES = 1 << 20
 _INCOMING = ".incoming"
 _LOCK = ".lock"
+_LOCK_POLL_SECONDS = 0.05
+_CANNOT_LOCK = frozenset({errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
+"""What file systems answer that have no locks on folders, such as NFS."""
 _LEFTOVER_AFTER_SECONDS = 3600
 _UPLOAD_PART_BYTES = 8 << 20
 
@@ -141,6 +145,25 @@ class Storage:
                 raise BusyError(f"another run is writing to {self.location}: it does what is due there") from error
             yield
 
+    @contextmanager
+    def locked(self, folder: str, timeout_seconds: float = 30.0) -> Iterator[None]:
+        """Keep every other process from publishing below ``folder`` as long as the block lasts.
+
+        The lock lies on the folder itself and dies with its process. Buckets, and network folders that cannot lock,
+        have none. Raises ``BusyError`` when another process keeps it for longer than ``timeout_seconds``.
+        """
+        if not self.is_local:
+            yield
+            return
+        path = Path(self.path(folder))
+        path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            _lock(descriptor, time.monotonic() + timeout_seconds, f"{folder} in {self.location}")
+            yield
+        finally:
+            os.close(descriptor)
+
     def remove_leftovers(self) -> None:
         """Remove what killed processes left of `incoming`: files that nobody has written to for an hour."""
         for path in Path(self._root).glob(f".*{_INCOMING}") if self.is_local else ():
@@ -211,6 +234,22 @@ class Storage:
                 if chunk != theirs.read(len(chunk)):
                     return False
         return True
+
+
+def _lock(descriptor: int, deadline: float, what: str) -> None:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                raise BusyError(f"another process is publishing in {what}, or stands still there") from error
+            time.sleep(_LOCK_POLL_SECONDS)
+        except OSError as error:
+            if error.errno not in _CANNOT_LOCK:
+                raise
+            return
+        else:
+            return
 
 
 def _replace_durably(source: Path, target: Path) -> None:

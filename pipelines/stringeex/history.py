@@ -37,6 +37,10 @@ class HistoryPage:
     supersedes: frozenset[str]
 
 
+class ReadAgainError(RetryableError):
+    """learnt"""
+
+
 class HistoryReader:
     """Reads windows of the call history through ``client``.
 
@@ -69,6 +73,7 @@ class WindowRead:
 
     def __init__(self, client: StringeeXClient, traits: ServerTraits, start_ms: int, end_ms: int) -> None:
         self.api_total = 0
+        self.dispute: str | None = None
         self.distinct_rows = 0
         self.served_rows = 0
         self.repeated_rows = 0
@@ -341,7 +346,7 @@ class _Part:
                 f"{self._name}: the answer is another window's ({self._outside} of {self.distinct} rows lie outside)"
             )
         if self.distinct != self.total:
-            raise UnsettledWindowError(
+            self._read.dispute = (
                 f"{self._name}: the API counts {self.total} calls, but served {self.distinct} different ones"
             )
 
