@@ -11,7 +11,8 @@ calls, a count that is wrong. Each read is judged before anything of it is publi
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from datetime import datetime
 
 from sinks.merge import Losses
@@ -49,7 +50,7 @@ class Beliefs:
 
     vanished: bool = False
     missing_fields: frozenset[str] = frozenset()
-    missing_since: Mapping[str, datetime] = field(default_factory=dict)
+    missing_since: Mapping[str, datetime] = dataclass_field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def _not_certain(losses: Losses) -> list[str]:
         )
     if losses.vanishing and losses.rows_without_id:
         found.append(
-            f"{losses.vanishing} calls are kept that may be among {losses.rows_without_id} rows without a usable id"
+            f"{losses.vanishing} calls are kept that may be among {losses.rows_without_id} new rows without a usable id"
         )
     return found
 

@@ -6,7 +6,7 @@ Export and replay differ in where the rows come from, and in nothing else.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -50,7 +50,7 @@ class Publication:
     ``previous_read_at`` is when the window was read before (null: never). ``whole_day`` says that the window is all of
     its local day, ``releases_claim`` that the claim ends with it.
 
-    A replay sets the rest: ``forgets`` has the warehouse lose what it holds of the window first. With ``is_newest``
+    A replay sets the rest: ``forgets`` are windows of which the warehouse loses first what it holds. With ``is_newest``
     false, a later state follows: lake and certificate are left to that one. ``started_at`` is when the API was asked;
     ``certified`` is the ledger's row where it has certified this very state: what it says of times stays.
     """
@@ -67,7 +67,7 @@ class Publication:
     releases_claim: bool
     tell: Callable[[Step], None]
     run_began_at: datetime | None = None
-    forgets: bool = False
+    forgets: Sequence[Window] = ()
     is_newest: bool = True
     started_at: datetime | None = None
     certified: LedgerRow | None = None
@@ -127,8 +127,8 @@ def publish(publication: Publication, spool: Spool, clock: Callable[[], datetime
     with ExitStack() as stack:
         connection = stack.enter_context(stores.warehouse.transaction())
         stores.ledger.check_claim(connection, p.claim)
-        if p.forgets:
-            forget_window(stores.warehouse, connection, window.start, window.end)
+        for forgotten in p.forgets:
+            forget_window(stores.warehouse, connection, forgotten.start, forgotten.end)
         staged = stack.enter_context(StagedWindow(stores.warehouse, connection))
         _stage(staged, spool)
         if later := staged.ids_that_start_later(window.end):
@@ -136,7 +136,7 @@ def publish(publication: Publication, spool: Spool, clock: Callable[[], datetime
             staged.clear()
             _stage(staged, spool)
         p.tell(Step.STAGED)
-        judgement = p.judge(staged.compare(window.start, window.end), _day_losses(p, connection))
+        judgement = p.judge(staged.compare(window.start, window.end, p.previous_read_at), _day_losses(p, connection))
         with _proven_claim(p, connection):
             changed_at = p.keep_raw(judgement.verdict)
         if judgement.verdict is Verdict.HELD:

@@ -140,22 +140,48 @@ def replay(
         if claims:
             # One attempt holds all of the days: renewed for one, they are for all.
             stack.enter_context(keep_claim(stores.ledger, next(iter(claims.values())), LEASE))
+        left: dict[datetime, WindowReplay] = {}
+        to_forget = _windows_to_forget(stores, plans)
         for plan, number in _in_order(plans):
-            _do(stores, plan, number, claims, clock)
+            forgets = to_forget.pop(plan.start, []) if plan.action is Action.ANEW else []
+            for window in forgets:
+                to_forget.pop(window.start, None)
+            _do(stores, plan, number, claims, clock, forgets)
+            left.pop(plan.start, None)
+            left |= {other.start: other for other in _left_by_calls(plan, plans)}
             if number == len(plan.steps) - 1:
                 on_done(plan)
-        for plan in _left_by_moved_calls(plans):
+        for plan in left.values():
             _do(stores, plan, len(plan.steps) - 1, claims, clock)
 
 
+def _windows_to_forget(stores: Stores, plans: Sequence[WindowReplay]) -> dict[datetime, list[Window]]:
+    """Return, by the start of each window that is made anew, all that the warehouse has to forget with it.
+
+    Windows that share a call's history are forgotten together: the call would be found where it went later.
+    """
+    anew = {plan.start: plan.window for plan in plans if plan.action is Action.ANEW}
+    together = {start: [window] for start, window in anew.items()}
+    for starts in moved_calls(stores.warehouse):
+        shared = {w.start: w for w in anew.values() if any(w.start <= start < w.end for start in starts)}
+        merged = {window.start: window for start in shared for window in together[start]}
+        together |= {start: list(merged.values()) for start in merged}
+    return together
+
+
 def _do(
-    stores: Stores, plan: WindowReplay, number: int, claims: Mapping[date, ClaimedDay], clock: Callable[[], datetime]
+    stores: Stores,
+    plan: WindowReplay,
+    number: int,
+    claims: Mapping[date, ClaimedDay],
+    clock: Callable[[], datetime],
+    forgets: Sequence[Window] = (),
 ) -> None:
     if plan.action is Action.FAILED:
         return
     claim = claims[plan.window.call_date]
     try:
-        _publish(stores, plan, number, claim, clock)
+        _publish(stores, plan, number, claim, clock, forgets)
     except SettingsError:
         raise
     except CallHistoryError as error:
@@ -164,14 +190,17 @@ def _do(
             stores.ledger.fail(claim, plan.start, f"window {plan.window.label}: {error}")
 
 
-def _left_by_moved_calls(plans: Sequence[WindowReplay]) -> list[WindowReplay]:
-    """Return the windows, done already, that a call has left since: their newest state is to be published once more.
+def _left_by_calls(plan: WindowReplay, plans: Sequence[WindowReplay]) -> list[WindowReplay]:
+    """Return the windows, done already, that calls have left by what was just published of ``plan``.
 
-    What an export reads again then, and finds to be the same, has no file of its own in the raw copy.
+    If nothing else of them follows, their newest state is to be published once more. What an export reads again then,
+    and finds to be the same, has no file of its own in the raw copy.
     """
-    changes = [published.changes for plan in plans for published in plan.published]
-    instants = [instant for change in changes for instant in (*change.left, *change.to_confirm)]
-    return [plan for plan in plans if plan.published and any(plan.start <= i < plan.end for i in instants)]
+    if not plan.published:
+        return []
+    changes = plan.published[-1].changes
+    instants = (*changes.left, *changes.to_confirm)
+    return [other for other in plans if other.published and any(other.start <= i < other.end for i in instants)]
 
 
 def _release(stores: Stores, claim: ClaimedDay) -> None:
@@ -309,7 +338,14 @@ def _in_order(plans: Sequence[WindowReplay]) -> list[tuple[WindowReplay, int]]:
     return sorted(steps, key=reading_order)
 
 
-def _publish(stores: Stores, plan: WindowReplay, number: int, claim: ClaimedDay, clock: Callable[[], datetime]) -> None:
+def _publish(
+    stores: Stores,
+    plan: WindowReplay,
+    number: int,
+    claim: ClaimedDay,
+    clock: Callable[[], datetime],
+    forgets: Sequence[Window],
+) -> None:
     window, state, row = plan.window, plan.steps[number], plan.row
     is_anew = plan.action is Action.ANEW
     certified = row if row is not None and _has_certified(row, plan.states[-1]) else None
@@ -328,7 +364,7 @@ def _publish(stores: Stores, plan: WindowReplay, number: int, claim: ClaimedDay,
             whole_day=(window.start, window.end) == day_bounds(window.call_date, stores.timezone),
             releases_claim=False,
             tell=lambda _: None,
-            forgets=is_anew and number == 0,
+            forgets=forgets,
             is_newest=number == len(plan.steps) - 1,
             started_at=state.read_at,
             certified=certified,

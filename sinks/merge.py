@@ -70,7 +70,7 @@ class Losses:
 
     ``live`` calls are in the window now, of which ``vanishing`` were not staged. ``unreadable`` ones were not staged
     either, but a rejected row has their id: they are still served. ``emptied`` says, by needed column, in how many
-    calls a value would become null. ``rows_without_id`` counts staged rejects that could be any call.
+    calls a value would become null. ``rows_without_id`` counts staged rejects that could be any call of the window.
     """
 
     live: int
@@ -156,10 +156,11 @@ class StagedWindow:
         )
         return list(self._connection.execute(query).scalars())
 
-    def compare(self, window_start: datetime, window_end: datetime) -> Losses:
+    def compare(self, window_start: datetime, window_end: datetime, certified_at: datetime | None = None) -> Losses:
         """Find out how the staged window differs from the warehouse's, and return what that one would lose.
 
-        Nothing is changed; ``replace`` follows what is found here.
+        ``certified_at`` is when the window was last proven complete. Nothing is changed; ``replace`` follows what is
+        found here.
         """
         for table in self._staged.values():
             self._backend.loaded(self._connection, table)
@@ -176,7 +177,7 @@ class StagedWindow:
             live=self._count(calls, *in_window),
             vanishing=vanishing,
             unreadable=not_staged - vanishing,
-            rows_without_id=self._count(rejects, rejects.c.call_id.is_(None)),
+            rows_without_id=self._rows_without_id(certified_at),
             emptied=self._emptied(),
         )
 
@@ -270,6 +271,16 @@ class StagedWindow:
         """Forget the calls that would vanish and meet ``conditions``: they stay as they are."""
         differences = self._differences
         self._connection.execute(sa.delete(differences).where(differences.c.kind == VANISHED, *conditions))
+
+    def _rows_without_id(self, certified_at: datetime | None) -> int:
+        """Count the staged rejects that could be any call: not those that a proven read had beside all of its calls."""
+        rejects, staged = self._warehouse.tables[REJECTED_ROWS.name], self._staged[REJECTED_ROWS.name]
+        known = sa.exists().where(
+            rejects.c.window_start == staged.c.window_start,
+            rejects.c.reject_id == staged.c.reject_id,
+            rejects.c.first_seen_at <= sa.literal(certified_at, rejects.c.first_seen_at.type),
+        )
+        return self._count(staged, staged.c.call_id.is_(None), ~known.correlate(staged))
 
     def _emptied(self) -> dict[str, int]:
         calls, staged = self._warehouse.tables[CALLS.name], self._staged[CALLS.name]

@@ -42,22 +42,22 @@ class UsageError(Exception):
     """An argument that makes no sense; the text says which, and what would."""
 
 
-def command(body: Callable[Concatenate[Output, P], Report | None]) -> Callable[..., None]:
+def command(body: Callable[Concatenate[Output, P], Report]) -> Callable[..., None]:
     """Make ``body`` a typer command with the common options, whose errors are one line and an exit code.
 
-    The body of a group returns null when a sub-command is to follow.
+    The body of a group, which takes typer's ``context``, is left out when a sub-command follows.
 
     With ``--json`` whatever ``body`` prints goes to stderr, and an error is a JSON object as well.
     """
 
     @functools.wraps(body)
     def run(*, as_json: bool, verbose: bool, debug: bool, **arguments: Any) -> None:
+        if getattr(arguments.get("context"), "invoked_subcommand", None) is not None:
+            return
         output = Output(as_json=as_json, verbose=verbose)
         try:
             with output.streams():
                 report = body(output, **arguments)  # type: ignore[call-arg]  # typer passes what it was told below
-            if report is None:
-                return
             output.finish(report)
         except BrokenPipeError:
             # Whoever was reading has seen enough; Python would complain once more when it flushes at the end.

@@ -22,10 +22,8 @@ drift = typer.Typer(
 
 @drift.callback(invoke_without_command=True)
 @command
-def show(output: Output, context: typer.Context) -> Report | None:
+def show(output: Output, context: typer.Context) -> Report:
     """Show how the fields of the source have changed: new ones, other types, gone ones, each with since when."""
-    if context.invoked_subcommand is not None:
-        return None
     from pipelines.settings import load_settings
 
     settings = load_settings(require_api=False)
