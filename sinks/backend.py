@@ -126,6 +126,18 @@ class Backend(ABC):
     def load(self, connection: sa.Connection, table: sa.Table, batch: pa.Table) -> None:
         """Append ``batch``, whose columns are ``table``'s by name, by the fastest way this database has."""
 
+    def fetch(
+        self, connection: sa.Connection, query: sa.Select[Any], schema: pa.Schema, batch_rows: int
+    ) -> Iterator[pa.Table]:
+        """Yield the rows of ``query`` as tables of ``schema``, about ``batch_rows`` each, by the fastest way there is.
+
+        Raises ``TypeError``, ``ValueError`` or ``OverflowError`` for a value that is not of its column's type.
+        """
+        with connection.execute(query, execution_options={"yield_per": batch_rows}) as result:
+            for rows in result.partitions():
+                columns = zip(*rows, strict=True)
+                yield pa.table([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
+
     def loaded(self, connection: sa.Connection, table: sa.Table) -> None:
         """Tell the database's planner that ``table`` has been filled."""
 
