@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -44,8 +45,9 @@ def recomputed_hashes(
             _write(paths[table.name], fetched(warehouse, connection, table, query), table, query)
         with sorting_connection() as sorter:
             for batch in entries_of_calls(sorter, paths[CALLS.name], paths[CALL_PARTICIPANTS.name], BATCH_ROWS):
-                stored: list[str] = batch["row_hash"].to_pylist()
-                yield from zip(stored, recomputed_row_hashes(batch).to_pylist(), strict=True)
+                stored: list[Any] = batch["row_hash"].to_pylist()
+                recomputed: list[Any] = recomputed_row_hashes(batch).to_pylist()
+                yield from zip(stored, recomputed, strict=True)
 
 
 def _write(path: str, batches: Iterator[pa.Table], table: Table, query: sa.Select[tuple[object, ...]]) -> None:

@@ -33,6 +33,14 @@ from transforms.schema import CALL_PARTICIPANTS, CALL_VERSIONS, CALLS
 _ATTACHED = "callhistory_database_file"
 """The file's name in a statement; a schema of the same name would be ambiguous."""
 _ROWS_PER_STATEMENT = 10_000
+_MEANINGS = frozenset(
+    {
+        "calendar", "default_collation", "default_null_order", "default_order", "ieee_floating_point_ops",
+        "integer_division", "null_order", "old_implicit_casting", "preserve_identifier_case",
+        "scalar_subquery_error_on_multiple_rows", "timezone",
+    }
+)  # fmt: skip
+"""Options of DuckDB that would make another answer of the same statement: what a URL says of them is left out."""
 _LARGE_TABLES = frozenset({CALLS.name, CALL_PARTICIPANTS.name, CALL_VERSIONS.name})
 
 
@@ -120,7 +128,8 @@ class DuckDB(Backend):
 
         if self._instance is not None:
             return
-        # The URL's own options win, such as ?memory_limit=1GB.
+        # The URL's own options win, such as ?memory_limit=1GB; not those that decide what a statement means.
+        given = {name: value for name, value in self.url.query.items() if name.lower() not in _MEANINGS}
         config: dict[str, Any] = {
             "memory_limit": "128MB",
             # A second thread would add memory, and no speed at the size of a window.
@@ -130,7 +139,7 @@ class DuckDB(Backend):
             "checkpoint_threshold": "1KB",
             "autoinstall_known_extensions": False,
             "temp_directory": f"{self.path}.tmp",
-        } | dict(self.url.query)
+        } | given
         self._instance = duckdb.connect(":memory:", config=config)
 
     def _end_instance(self) -> None:

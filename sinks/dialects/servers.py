@@ -27,7 +27,7 @@ from sinks.backend import (
 )
 from sinks.bulk import rows_of, tab_separated
 from sinks.scratch import explained, scratch_folder
-from transforms.errors import BusyError, DataError
+from transforms.errors import BusyError, DataError, StorageError
 
 _ROWS_PER_STATEMENT = 10_000
 
@@ -63,12 +63,53 @@ class PostgreSQL(Backend):
         "58": UNUSABLE,
     }
 
+    # What a role, a database, the URL or the environment may have set otherwise, and a statement or its answer depends
+    # on: PostgreSQL documentation, chapter "Server Configuration", "Client Connection Defaults" and "Compatibility".
+    _SESSION: ClassVar[Mapping[str, str]] = {
+        "client_encoding": "UTF8",
+        "TimeZone": "UTC",
+        "DateStyle": "ISO, YMD",
+        "IntervalStyle": "postgres",
+        "bytea_output": "hex",
+        "extra_float_digits": "1",
+        "standard_conforming_strings": "on",
+        "transform_null_equals": "off",
+        "default_transaction_isolation": "read committed",
+        "default_transaction_read_only": "off",
+        "default_transaction_deferrable": "off",
+        # A policy that hides rows makes an error, so that no count is one of some rows.
+        "row_security": "off",
+        # A window takes as long as it takes; only waiting for others is bounded.
+        "statement_timeout": "0",
+    }
+
+    @override
+    def engine_options(self) -> dict[str, Any]:
+        options = super().engine_options()
+        options["connect_args"] |= {"client_encoding": "utf8"}
+        return options
+
     @override
     def set_up_session(self, connection: Any) -> None:
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            raise StorageError(
+                f"the {self.label} has the encoding {encoding}, which cannot hold every name: create a database with "
+                "ENCODING 'UTF8' (TEMPLATE template0), and name it in the URL"
+            )
         with connection.cursor() as cursor:
-            cursor.execute("SET TIME ZONE 'UTC'")
-            cursor.execute(f"SET lock_timeout = {round(self.busy_timeout_seconds * 1000)}")
+            statements = [f"SET {name} = '{value}'" for name, value in self._SESSION.items()]
+            cursor.execute("; ".join([*statements, f"SET lock_timeout = {round(self.busy_timeout_seconds * 1000)}"]))
         connection.commit()
+
+    @override
+    def require_schema(self, connection: sa.Connection) -> None:
+        schema: str | None = connection.execute(sa.select(sa.func.current_schema())).scalar_one()
+        if schema is None or schema.startswith("pg_"):
+            raise StorageError(
+                f"the {self.label} has no schema for tables of this user (search_path): set "
+                "CALLHISTORY_WAREHOUSE_SCHEMA, or ALTER ROLE ... SET search_path = public"
+            )
 
     @override
     @contextmanager
@@ -142,6 +183,21 @@ class MySQL(Backend):
     # Forbidden by the server (MariaDB, MySQL 8), by an old server, by the client.
     _LOCAL_INFILE_OFF: ClassVar[frozenset[int]] = frozenset({1148, 2068, 3948, 4166})
 
+    # What a server, init_connect or the URL may have set otherwise, and a statement or its answer depends on: MariaDB
+    # documentation, "Server System Variables"; every name is MySQL's too. In any sql_mode these are read alike.
+    _SESSION: ClassVar[Mapping[str, str]] = {
+        "sql_mode": "'TRADITIONAL'",
+        "time_zone": "'+00:00'",
+        "timestamp": "DEFAULT",
+        "sql_auto_is_null": "0",
+        "sql_safe_updates": "0",
+        "sql_big_selects": "1",
+        "sql_select_limit": "18446744073709551615",
+        "completion_type": "0",
+        "innodb_strict_mode": "1",
+        "unique_checks": "1",
+    }
+
     def __init__(self, url: sa.URL, busy_timeout_seconds: float) -> None:
         super().__init__(url, busy_timeout_seconds)
         self.has_local_infile = True
@@ -155,9 +211,17 @@ class MySQL(Backend):
 
     @override
     def set_up_session(self, connection: Any) -> None:
+        is_mariadb = "mariadb" in connection.get_server_info().lower()
+        wait_seconds = max(1, round(self.busy_timeout_seconds))
+        session = self._SESSION | {
+            "max_statement_time" if is_mariadb else "max_execution_time": "0",
+            "innodb_lock_wait_timeout": str(wait_seconds),
+            "lock_wait_timeout": str(wait_seconds),
+        }
         with connection.cursor() as cursor:
-            cursor.execute("SET SESSION sql_mode = 'TRADITIONAL', time_zone = '+00:00'")
-            cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {max(1, round(self.busy_timeout_seconds))}")
+            cursor.execute("SET NAMES utf8mb4")
+            cursor.execute("SET SESSION TRANSACTION READ WRITE")
+            cursor.execute("SET " + ", ".join(f"SESSION {name} = {value}" for name, value in session.items()))
 
     @override
     @contextmanager

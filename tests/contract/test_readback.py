@@ -1,4 +1,4 @@
-"""What the warehouse holds is hashed again from its values: equal where it is what was written, another one elsewhere."""
+"""What the warehouse holds is hashed again from its values: equal where it is what was written, and only there."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from sinks.readback import recomputed_hashes
 from sinks.warehouse import Warehouse
 from tests.contract.windows import AWKWARD, END, NOW, START
 from transforms.calls import Normalised, normalise
+from transforms.json_text import JsonValue
 from transforms.schema import CALL_PARTICIPANTS, CALLS
 
 
 def _normalised() -> Normalised:
     start_ms = int(START.timestamp() * 1000)
-    rows = [
+    rows: list[JsonValue] = [
         {
             "id": f"call-{number}",
             "start_time": start_ms + number,
