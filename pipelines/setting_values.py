@@ -118,8 +118,8 @@ def _require_no_keys(scheme: str, rest: str) -> None:
         if not is_certain:
             name = f"FSSPEC_{scheme.upper()}"
             raise ValueError(
-                f"should be a URL such as {scheme}://host/folder: a password with /, ? or # belongs into the environment "
-                f"({name}_USERNAME and {name}_PASSWORD)"
+                f"should be a URL such as {scheme}://host/folder: a password with /, ? or # belongs into the "
+                f"environment ({name}_USERNAME and {name}_PASSWORD)"
             )
     elif "@" in place and (scheme in _BUCKETS or ":" in place):
         raise ValueError(

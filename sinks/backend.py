@@ -42,6 +42,13 @@ OUT_OF_MEMORY = Failure(
 MISFIT = Failure(DataError, "refuses a row: a value is missing, doubled, or does not fit its column")
 
 
+def in_full(connection: sa.Connection, query: sa.Select[Any]) -> str:
+    """Return ``query`` as text without parameters, for what talks to the driver itself."""
+    options = {"literal_binds": True, "render_postcompile": True}
+    statement = str(query.compile(dialect=connection.dialect, compile_kwargs=options))
+    return statement.replace("%%", "%") if connection.dialect.paramstyle in ("format", "pyformat") else statement
+
+
 class Backend(ABC):
     """One database, reached by one URL; subclasses say what is special about theirs."""
 

@@ -95,7 +95,7 @@ def _schema(table: Table) -> pa.Schema:
 def entries_of_calls(
     connection: duckdb.DuckDBPyConnection, calls: str, participants: str, batch_rows: int
 ) -> Iterator[pa.Table]:
-    """Yield the calls of a Parquet file, each with its participants of another one in the list ``entries``, in order."""
+    """Yield the calls of a Parquet file, each with its participants of another one in the list ``entries``."""
     reader = connection.sql(
         f"SELECT c.*, coalesce(p.entries, []) AS entries FROM read_parquet({quoted(calls)}) AS c LEFT JOIN "  # noqa: S608
         f"(SELECT call_id, list(p ORDER BY position) AS entries FROM read_parquet({quoted(participants)}) AS p "

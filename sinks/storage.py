@@ -53,8 +53,8 @@ class Storage:
         except ValueError:
             # Its words may hold a piece of the URL, and so of a password.
             raise StorageError(
-                f"{protocol}:// storage cannot be used: no such kind of storage is known, or the URL is not as it wants "
-                "it. Use a folder, or a URL such as s3://bucket/prefix."
+                f"{protocol}:// storage cannot be used: it is of no known kind, or its URL is not as it should be. "
+                "Use a folder, or a URL such as s3://bucket/prefix."
             ) from None
         self._root = PurePosixPath(root)
         self.is_local = isinstance(self._fs, LocalFileSystem)

@@ -25,8 +25,9 @@ from sinks.backend import (
     UNUSABLE,
     Backend,
     Failure,
+    in_full,
 )
-from sinks.bulk import rows_of
+from sinks.bulk import of_schema, rows_of
 from transforms.errors import BusyError, StorageError
 from transforms.schema import CALL_PARTICIPANTS, CALL_VERSIONS, CALLS
 
@@ -197,6 +198,15 @@ class DuckDB(Backend):
         cursor.execute(f"INSERT INTO {target} ({names}) SELECT {names} FROM callhistory_batch")  # noqa: S608
 
     @override
+    def fetch(
+        self, connection: sa.Connection, query: sa.Select[Any], schema: pa.Schema, batch_rows: int
+    ) -> Iterator[pa.Table]:
+        driver_connection: Any = connection.connection.driver_connection
+        reader = driver_connection.sql(in_full(connection, query)).to_arrow_reader(batch_rows)
+        for batch in reader:
+            yield of_schema(pa.Table.from_batches([batch]), schema)
+
+    @override
     def failure(self, error: BaseException) -> Failure | None:
         import duckdb
 
@@ -214,6 +224,15 @@ class DuckDB(Backend):
         if isinstance(error, duckdb.ConstraintException | duckdb.DataError):
             return MISFIT
         return None
+
+
+def _kept_as(wanted: pa.DataType) -> tuple[pa.DataType, sa.types.TypeEngine[Any]]:
+    """Return how SQLite keeps a value: for Arrow, and for SQLAlchemy, which is to hand it on as it is."""
+    if pa.types.is_boolean(wanted):
+        return pa.int8(), sa.Integer()
+    if pa.types.is_temporal(wanted):
+        return pa.string(), sa.String()
+    return wanted, sa.String() if pa.types.is_string(wanted) else sa.Integer()
 
 
 class SQLite(Backend):
@@ -282,6 +301,18 @@ class SQLite(Backend):
         statement = str(sa.insert(table).values(dict.fromkeys(batch.column_names, "")).compile(connection))
         for part in batch.to_batches(max_chunksize=_ROWS_PER_STATEMENT):
             connection.exec_driver_sql(statement, rows_of(part))
+
+    @override
+    def fetch(
+        self, connection: sa.Connection, query: sa.Select[Any], schema: pa.Schema, batch_rows: int
+    ) -> Iterator[pa.Table]:
+        # Arrow reads texts and numbers faster than SQLAlchemy makes dates and instants of them.
+        kept = {field.name: _kept_as(field.type) for field in schema}
+        columns = [sa.type_coerce(c, kept[c.name][1]).label(c.name) for c in query.selected_columns]
+        plain = pa.schema([(name, arrow) for name, (arrow, _) in kept.items()])
+        query = query.with_only_columns(*columns, maintain_column_froms=True)
+        for batch in super().fetch(connection, query, plain, batch_rows):
+            yield of_schema(batch, schema)
 
     @override
     def delete_matching(self, table: sa.Table, *conditions: sa.ColumnElement[bool]) -> sa.Delete:
