@@ -6,6 +6,7 @@ import errno
 import fcntl
 import filecmp
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -24,6 +25,8 @@ from transforms.errors import BusyError, StorageError
 TEMPORARY_NAME = ".publishing.tmp"
 """One name per folder: whoever publishes there has claimed the day, and a killed run's leftover is written over."""
 
+_CONTAINERS = frozenset({"abfs", "abfss"})
+"""Storages whose URL has a container, and no user, before the @."""
 _COMPARE_CHUNK_BYTES = 1 << 20
 _INCOMING = ".incoming"
 _LOCK = ".lock"
@@ -46,18 +49,30 @@ class Storage:
         try:
             # Listings are not remembered: other processes and machines write here, too.
             self._fs, root = fsspec.url_to_fs(url, use_listings_cache=False)
-        except (ValueError, ImportError) as error:
+        except ImportError as error:
             raise StorageError(
                 f"{protocol}:// storage cannot be used: {error}. Install the extra that brings it, "
                 "such as callhistory[s3], or use a folder."
             ) from error
+        except ValueError:
+            # Its words may hold a piece of the URL, and so of a password.
+            raise StorageError(
+                f"{protocol}:// storage cannot be used: it is of no known kind, or its URL is not as it should be. "
+                "Use a folder, or a URL such as s3://bucket/prefix."
+            ) from None
         self._root = PurePosixPath(root)
         self.is_local = isinstance(self._fs, LocalFileSystem)
 
     @property
     def location(self) -> str:
-        """Where the files are: an absolute path, or the URL."""
-        return str(self._root) if self.is_local else self.url
+        """Where the files are: an absolute path, or the URL without a user, a password or options."""
+        if self.is_local:
+            return str(self._root)
+        scheme, _, rest = self.url.partition("://")
+        place, slash, folder = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
+        if scheme not in _CONTAINERS:
+            place = place.rpartition("@")[2]
+        return f"{scheme}://{place}{slash}{folder}"
 
     def path(self, name: str) -> str:
         """Return the full path of a file, as fsspec and, for a folder, the operating system know it."""
