@@ -149,6 +149,7 @@ def publish(publication: Publication, spool: Spool, clock: Callable[[], datetime
         stores.ledger.doubt(connection, changes.left, _CALL_HAS_LEFT, changed_at)
         stores.ledger.make_due(connection, changes.to_confirm, changed_at)
         _count_late_changes(p, connection, changes, changed_at)
+        staged.check_written()
         p.tell(Step.MERGED)
         if not p.is_newest:
             return Published(changes, None, 0)

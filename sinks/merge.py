@@ -16,6 +16,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from sinks.backend import COLLIDED, MISFIT
+from sinks.readback import recomputed_hashes
 from sinks.staged_tables import (
     DIFFERENCES,
     INSERTED,
@@ -140,6 +141,20 @@ class StagedWindow:
     def counts(self, window_start: datetime, window_end: datetime) -> WindowCounts:
         """Return what the warehouse holds of the window; after ``replace``, what it is about to hold."""
         return window_counts(self._connection, self._warehouse.tables[CALLS.name], window_start, window_end)
+
+    def check_written(self) -> None:
+        """Read the calls back that ``replace`` has written: the hash beside their values proves nothing.
+
+        Raises ``DataError`` when one is not what was written.
+        """
+        kind = self._differences.c.kind
+        written = recomputed_hashes(self._connection, self._warehouse, self._differences, kind != VANISHED)
+        altered = sum(stored != recomputed for stored, recomputed in written)
+        if altered:
+            raise DataError(
+                f"the {self._backend.label} does not hold what was written to it, in {altered} calls: "
+                "look for a trigger or a rule on its tables that changes values"
+            )
 
     def clear(self) -> None:
         """Forget what was staged."""

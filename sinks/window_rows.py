@@ -95,7 +95,7 @@ def live_rows(
     )
     if table is not CALLS:
         query = query.select_from(t.join(calls, calls.c.call_id == t.c.call_id))
-    yield from fetched(connection, table, query.order_by(t.c.started_at, *(t.c[name] for name in table.key)))
+    yield from fetched(warehouse, connection, table, query.order_by(t.c.started_at, *(t.c[name] for name in table.key)))
 
 
 def day_counts(
