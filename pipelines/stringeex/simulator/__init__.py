@@ -17,14 +17,22 @@ In this process::
 - ``PortalOptions(rate_limits=NO_LIMITS)`` switches the limits off; ``RateLimits(history_per_10s=30, ...)``.
 - ``mixed_faults(rate, seed)`` and the faults of ``simulator.faults``: ``Fault`` fields ``operation`` (``"*"`` = all),
   ``probability``, ``seed``, ``after``, ``count``, ``when``. ``OddRows(share, seed)`` makes rows odd.
+- Faults of the calls themselves act beside each other and beside one other fault, for as long as they are switched on:
+  ``RenameField(field, to)``, ``DropField(field)``, ``NullField(field)``, ``FieldAs(field, form)`` (``seconds``,
+  ``iso8601``, ``iso8601_local``, ``iso8601_without_offset``, ``text``, ``float``, ``invalid_utf8``), of all rows, or of
+  one ``call_id`` or a ``share``; ``FewerRows(keep)``, ``OnlyShare(share)``, ``OtherPortal(seed)``: calls are gone, or
+  others, and the counts agree with it.
 
 In a process of its own: ``python -m pipelines.stringeex.simulator --calls 2000 --days 3`` prints one JSON line
-(``base_url`` and credentials) and serves until SIGTERM; ``spawn(...)`` does that from Python.
+(``base_url`` and credentials) and serves until SIGTERM; ``spawn(...)`` does that from Python. Faults are given with
+``--fault '{"fault": "OnlyShare", "share": 0.1}'``, and later by ``/_simulator/faults`` (``simulator.control``);
+``--help`` lists them all.
 """
 
 from pipelines.stringeex.simulator.access import CREDENTIALS, Credentials
 from pipelines.stringeex.simulator.clock import Clock
-from pipelines.stringeex.simulator.faults import Fault, mixed_faults
+from pipelines.stringeex.simulator.fault import Fault
+from pipelines.stringeex.simulator.faults import mixed_faults
 from pipelines.stringeex.simulator.generator import GeneratedCalls, generate
 from pipelines.stringeex.simulator.limits import NO_LIMITS, RateLimits
 from pipelines.stringeex.simulator.oddities import OddRows

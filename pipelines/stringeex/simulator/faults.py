@@ -1,68 +1,33 @@
 """Faults to switch on while the portal runs: what networks, proxies, gateways and the API itself do on bad days.
 
-Every fault says which requests it hits (``operation``, ``probability`` with ``seed``, ``after``, ``count``, ``when``)
-and acts at one of three points: instead of the answer, on the page of history, or on the finished answer. A refused
-connection is no fault of a request: stop the server (``SimulatedPortal.stop``), and start it again.
+What is wrong with the calls themselves, rather than with an answer, is in ``data_faults``; all are listed here in
+``FAULTS``. A refused connection is no fault of a request: stop the server (``SimulatedPortal.stop``), and start it
+again.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import gzip
-import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from pipelines.stringeex.simulator.data_faults import (
+    DropField,
+    FewerRows,
+    FieldAs,
+    NullField,
+    OnlyShare,
+    OtherPortal,
+    RenameField,
+)
+from pipelines.stringeex.simulator.fault import Fault
 from pipelines.stringeex.simulator.history import MISSING, HistoryPage, HistoryQuery
 from pipelines.stringeex.simulator.wire import Request, Response, envelope
 
 if TYPE_CHECKING:
     from pipelines.stringeex.simulator.portal import Portal
-
-
-@dataclass(kw_only=True)
-class Fault:
-    """Base of all faults: which requests are hit.
-
-    ``operation`` is a name from ``pipelines.stringeex.endpoints`` or ``"*"``; of the requests that also satisfy
-    ``when``, the first ``after`` pass, then each is hit with ``probability``, at most ``count`` times.
-    """
-
-    operation: str = "history"
-    probability: float = 1.0
-    seed: int = 0
-    after: int = 0
-    count: int | None = None
-    when: Callable[[Request], bool] | None = None
-    fired: int = field(default=0, init=False)
-
-    def __post_init__(self) -> None:
-        self._random = random.Random(self.seed)  # noqa: S311 - reproducible test data
-        self._seen = 0
-
-    def chosen_for(self, operation: str, request: Request) -> Fault | None:
-        """Return the fault that acts on this request, or None. The caller serialises access."""
-        if self.operation not in ("*", operation) or (self.when is not None and not self.when(request)):
-            return None
-        self._seen += 1
-        exhausted = self.count is not None and self.fired >= self.count
-        if self._seen <= self.after or exhausted or self._random.random() >= self.probability:
-            return None
-        self.fired += 1
-        return self
-
-    def instead(self, portal: Portal, request: Request) -> Response | None:
-        """Return what is answered without doing anything, or None to go on."""
-        return None
-
-    def on_page(self, page: HistoryPage, query: HistoryQuery, portal: Portal) -> HistoryPage:
-        """Return the page of history to serve."""
-        return page
-
-    def on_answer(self, response: Response) -> Response:
-        """Return the answer to send."""
-        return response
 
 
 @dataclass(kw_only=True)
@@ -314,6 +279,7 @@ FAULTS: dict[str, type[Fault]] = {
     for kind in (
         Reset, Close, Status, RateLimited, Envelope, AuthRejected, Html, EmptyBody, InvalidJson, Redirect, GzipBomb,
         RepeatPage, LoopSearchAfter, OtherWindow, WrongTotal, DropRows, NothingThere, HugePage, Cut, Stall, CookieBomb,
+        RenameField, DropField, NullField, FieldAs, FewerRows, OnlyShare, OtherPortal,
     )
 }  # fmt: skip
 """Faults that can be switched on from another process, by name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -133,10 +133,15 @@ class History:
     options: PortalOptions
     _selections: dict[tuple[Any, ...], _Selection] = field(default_factory=dict)
 
-    def page(self, query: HistoryQuery, now_ms: int) -> HistoryPage:
-        """Return one page; raises Refusal past the result cap, where the portal refuses that."""
+    def page(self, query: HistoryQuery, now_ms: int, shows: Callable[[int, str], bool] | None = None) -> HistoryPage:
+        """Return one page; raises Refusal past the result cap, where the portal refuses that.
+
+        ``shows`` tells by place in the window, from 0, and id which calls there are; None shows all.
+        """
         options = self.options
         selection = self._select(query, now_ms)
+        if shows is not None:
+            selection = self._shown(selection, query, now_ms, shows)
         count = len(selection.positions)
         total = count if options.result_cap is None else min(count, options.result_cap)
         if query.version == 1:
@@ -160,6 +165,13 @@ class History:
 
     def _rows(self, positions: Sequence[int], query: HistoryQuery, now_ms: int) -> list[bytes]:
         return [self.store.row_json(position, query.version, now_ms) for position in positions]
+
+    def _shown(
+        self, selection: _Selection, query: HistoryQuery, now_ms: int, shows: Callable[[int, str], bool]
+    ) -> _Selection:
+        window, _ = self.store.select(query.start_ms, query.end_ms, now_ms)
+        shown = {position for place, position in enumerate(window) if shows(place, self.store.key(position)[1])}
+        return replace(selection, positions=[position for position in selection.positions if position in shown])
 
     def _select(self, query: HistoryQuery, now_ms: int) -> _Selection:
         """Return the query's calls in ascending order; remembered while nothing can have changed."""

@@ -16,7 +16,7 @@ from pipelines.stringeex.endpoints import OPERATIONS
 from pipelines.stringeex.simulator import calls_in_progress, recordings
 from pipelines.stringeex.simulator.access import CREDENTIALS, Access, Credentials
 from pipelines.stringeex.simulator.clock import Clock
-from pipelines.stringeex.simulator.faults import Fault
+from pipelines.stringeex.simulator.fault import Fault
 from pipelines.stringeex.simulator.generator import GeneratedCalls
 from pipelines.stringeex.simulator.history import History, HistoryPage, HistoryQuery
 from pipelines.stringeex.simulator.limits import Blocks, RateLimits
@@ -56,7 +56,7 @@ class PortalOptions:
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One request as the portal saw it; ``operation`` is "" where no endpoint matched."""
+    """One request as the portal saw it; ``operation`` is "" where no endpoint matched, ``fault`` may be ``A+B``."""
 
     at: float
     method: str
@@ -172,7 +172,7 @@ class Portal:
         token = request.headers.get("x-stringee-auth") or request.parameter("access_token")
         with self.lock:
             operation, path = self._route(request)
-            fault: Fault | None = None
+            faults: list[Fault] = []
             self._blocks.limits = self.options.rate_limits
             usage = self._blocks.count(operation)
             if usage is not None and usage.exceeded:
@@ -180,16 +180,16 @@ class Portal:
                 if self.options.retry_after:
                     response.headers["Retry-After"] = str(int(usage.seconds_left) + 1)
             else:
-                chosen = (candidate.chosen_for(operation, request) for candidate in self.faults)
-                fault = next((candidate for candidate in chosen if candidate is not None), None)
-                response = self._answer(operation, path, request, token, fault)
+                faults = self._faults_of(operation, request)
+                response = self._answer(operation, path, request, token, faults)
             if usage is not None:
                 response.headers = usage.headers() | response.headers
             self.counts[operation] += 1
+            struck = "+".join(type(fault).__name__ for fault in faults)
             self.log.append(
                 LogEntry(
                     time.time(), request.method, request.path, request.query_string, response.status,
-                    request.headers.get("host", ""), bool(token), operation, type(fault).__name__ if fault else "",
+                    request.headers.get("host", ""), bool(token), operation, struck,
                 )
             )  # fmt: skip
         return response
@@ -222,9 +222,9 @@ class Portal:
         return found, {}
 
     def _answer(
-        self, operation: str, path: dict[str, str], request: Request, token: str | None, fault: Fault | None
+        self, operation: str, path: dict[str, str], request: Request, token: str | None, faults: list[Fault]
     ) -> Response:
-        if fault is not None:
+        for fault in faults:
             instead = fault.instead(self, request)
             if instead is not None:
                 return instead
@@ -237,22 +237,43 @@ class Portal:
             return self.unauthorised(problem)
         try:
             response = (
-                self._serve_history(request, fault)
+                self._serve_history(request, faults)
                 if operation == "history"
                 else self._actions[operation](request, path)
             )
         except Refusal as refusal:
             response = envelope(refusal.r, refusal.message, key, refusal.status)
-        return response if fault is None else fault.on_answer(response)
+        for fault in faults:
+            response = fault.on_answer(response)
+        return response
 
-    def _serve_history(self, request: Request, fault: Fault | None) -> Response:
+    def _faults_of(self, operation: str, request: Request) -> list[Fault]:
+        """Return what acts on a request: at most one fault, and behind it those that act beside others."""
+        first: list[Fault] = []
+        beside: list[Fault] = []
+        for candidate in self.faults:
+            if first and not candidate.acts_beside_others:
+                continue
+            chosen = candidate.chosen_for(operation, request)
+            if chosen is not None:
+                (beside if chosen.acts_beside_others else first).append(chosen)
+        return first + beside
+
+    def _serve_history(self, request: Request, faults: list[Fault]) -> Response:
         query = HistoryQuery.parse(request, self.options)
-        page = self._history.page(query, self.clock.now_ms())
-        if fault is not None:
+        asked = self
+        for fault in faults:
+            asked = fault.portal_asked(asked)
+        shows = (lambda *call: all(fault.shows(*call) for fault in faults)) if faults else None
+        page = asked._history.page(query, self.clock.now_ms(), shows)
+        # A page that is repeated later gets what is wrong with its rows only once.
+        for fault in (fault for fault in faults if not fault.acts_beside_others):
             page = fault.on_page(page, query, self)
         self._last_pages[query.reading] = page
         if len(self._last_pages) > _READINGS_REMEMBERED:
             del self._last_pages[next(iter(self._last_pages))]
+        for fault in (fault for fault in faults if fault.acts_beside_others):
+            page = fault.on_page(page, query, self)
         return page.response(self.options.message_key)
 
     def _account(self, request: Request, _: dict[str, str]) -> Response:

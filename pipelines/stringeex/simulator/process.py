@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from typing import Any
@@ -15,6 +15,9 @@ import httpx
 
 from pipelines.stringeex.simulator.access import Credentials
 from pipelines.stringeex.simulator.control import PREFIX
+
+_END_SECONDS = 10
+"""How long a portal has for its end. One that takes longer is killed: nobody waits for ever."""
 
 
 class SpawnedPortal:
@@ -95,10 +98,12 @@ def spawn(
     ties: int = 1,
     limits: bool = True,
     timezone: str = "Asia/Ho_Chi_Minh",
+    faults: Sequence[Mapping[str, Any]] = (),
 ) -> Iterator[SpawnedPortal]:
     """Run ``python -m pipelines.stringeex.simulator`` for the length of a ``with`` block.
 
-    The process ends with the block, and also when this process dies. Raises RuntimeError when it does not start.
+    ``faults`` are switched on from the first request on: ``[{"fault": "DropField", "field": "status"}]``. The process
+    ends with the block, and also when this process dies. Raises RuntimeError when it does not start.
     """
     numbers = {
         "calls": calls, "days": days, "seed": seed, "port": port, "page-limit": page_limit, "fault-rate": fault_rate,
@@ -107,6 +112,7 @@ def spawn(
     command = [sys.executable, "-m", "pipelines.stringeex.simulator", "--until-stdin-closes"]
     command += [f"--{name}={value}" for name, value in numbers.items()]
     command += [f"--start-date={start_date}"] if start_date is not None else []
+    command += [f"--fault={json.dumps(dict(fault))}" for fault in faults]
     command += [] if limits else ["--no-limits"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:  # noqa: S603 - ourselves
         assert process.stdin is not None, "opened as a pipe"
@@ -122,3 +128,7 @@ def spawn(
         finally:
             process.stdin.close()
             process.terminate()
+            try:
+                process.wait(timeout=_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()

@@ -87,6 +87,13 @@ class CallStore:
             positions = sorted([*positions, *shown], key=self.key)
         return positions, min([valid_until, *hidden])
 
+    def span(self) -> tuple[int, int, int] | None:
+        """Return how many calls there are, shown by now or not, and the first and the last start in ms."""
+        own = [call.start_ms for call in self._own if call is not None]
+        generated = self._base.start_ms[self._base.visible_from_ms != NEVER]
+        starts = [*own, *(int(start) for start in (generated[:1], generated[-1:]) for start in start)]
+        return (len(own) + len(generated), min(starts), max(starts)) if starts else None
+
     def find(self, call_id: str, now_ms: int) -> int | None:
         """Return the position of a visible call, or None."""
         position = self._position(call_id)
