@@ -34,12 +34,20 @@ main()
 
 
 @pytest.mark.parametrize("database", ["sqlite"])
-def test_it_hung_for_ever_when_ctrl_c_came_while_its_main_thread_held_the_locks_of_its_days(
-    portal: Portal, place: Site
+@pytest.mark.parametrize(
+    ("operation", "command"),
+    [("history", ("backfill", f"--from={FIRST}", f"--to={LAST}")), ("download_recording", ("recordings", "archive"))],
+)
+def test_it_hung_for_ever_when_ctrl_c_came_while_its_main_thread_held_the_locks_of_its_work(
+    portal: Portal, place: Site, operation: str, command: tuple[str, ...]
 ) -> None:
-    portal.faults.append(Hook(after=1, count=1, action=lambda *_: running.send_signal(signal.SIGINT)))
+    if operation == "download_recording":
+        place.export.run(FIRST, LAST, now=DAY_AFTER + (LAST - FIRST))
+    portal.faults.append(
+        Hook(operation=operation, after=1, count=1, action=lambda *_: running.send_signal(signal.SIGINT))
+    )
     running = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED_WHILE_IT_HOLDS_EVERY_FUTURE, "backfill", f"--from={FIRST}", f"--to={LAST}"],
+        [sys.executable, "-c", INTERRUPTED_WHILE_IT_HOLDS_EVERY_FUTURE, *command],
         cwd=place.folder,
         env=environment(place.overrides),
         stderr=subprocess.PIPE,
