@@ -109,6 +109,9 @@ class WindowRead:
                 return
             for sub_start_ms, sub_end_ms in pairwise(_boundaries(start_ms, end_ms, full.pieces)):
                 yield from self._read_part(sub_start_ms, sub_end_ms, full.total)
+                if not self._may_split() and sub_end_ms < end_ms:
+                    yield from self._read_part(sub_end_ms, end_ms, full.total)
+                    break
             return
         self.parts += 1
         self._sum_up(part)

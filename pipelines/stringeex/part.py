@@ -15,7 +15,7 @@ from pipelines.stringeex.client import StringeeXClient
 from pipelines.stringeex.served import Answer, JsonValue, fingerprint_of, read_answer, start_ms_of
 from pipelines.stringeex.traits import DEFAULT_LIMIT, SAFE_LIMIT, ServerTraits
 from transforms.call_ids import call_id_of
-from transforms.errors import ApiError, DataError, RetryableError
+from transforms.errors import ApiError, CallHistoryError, DataError, RetryableError, ServerError
 
 MAX_PART_ROWS = 30_000
 MOST_KEPT_BACK = 10_000
@@ -128,6 +128,7 @@ class Part:
             if not self._advance(answer, progressed):
                 break
             answer = self._ask_next()
+        self._check_capped_count()
         yield from self._end()
 
     @property
@@ -160,8 +161,10 @@ class Part:
     def _ask_next(self) -> Answer:
         try:
             answer = self._ask()
-        except ApiError as error:
+        except (ApiError, ServerError) as error:
             # Rows came, and the same query is refused further on: so deep does the server go.
+            if isinstance(error, ServerError) and not self._is_depth(self.counted):
+                raise
             raise self._learnt_depth(error) from error
         if not answer.rows and self.total is not None and self.counted < self.total and self._is_depth(self.counted):
             raise self._learnt_depth(None)
@@ -210,7 +213,28 @@ class Part:
         if total > MAX_PART_ROWS and not one_millisecond:
             raise TooFullError(total, _pieces(total, MAX_PART_ROWS), is_certain=True)
 
-    def _learnt_depth(self, refusal: ApiError | None) -> Exception:
+    def _check_capped_count(self) -> None:
+        """Find out whether a round count means "at least so many": then the halves count more than the whole.
+
+        Raises ``ReadAgainError`` when it does.
+        """
+        total = self.total or 0
+        if not self._may_split or total < _DEPTH_STEP or total % _DEPTH_STEP or total == self._cap:
+            return
+        if self._rows_seen < total or self._end_ms - self._start_ms == 1:
+            return
+        middle_ms = (self._start_ms + self._end_ms) // 2
+        halves = [self._count_of(self._start_ms, middle_ms), self._count_of(middle_ms, self._end_ms)]
+        if sum(halves) > total and max(halves) <= total:
+            self._traits.remember(result_cap=total)
+            raise ReadAgainError(f"{self._name}: the API counts no further than {total}")
+
+    def _count_of(self, start_ms: int, end_ms: int) -> int:
+        params = [("time", f"{start_ms}-{end_ms - 1}"), ("sort_by", "start_time"), ("limit", "1")]
+        version = "1" if self._by_page_number else "2"
+        return read_answer(self._read.ask([*params, ("version", version)]), self._name).total or 0
+
+    def _learnt_depth(self, refusal: CallHistoryError | None) -> Exception:
         """Take note of how deep the server goes, and return what to raise."""
         depth = (self._page_number - 1) * self._limit if self._by_page_number and refusal else self.counted
         known = self._cap and depth >= self._cap
@@ -317,18 +341,17 @@ class Part:
         if self.counted == self.total and not (self._stuck or fell):
             self._read.repeated_rows += len(kept_back)
             return
-        if self.counted + len(kept_back) == self.total and is_steady and not self._stuck:
-            yield from self._give(kept_back)
-            return
+        is_proven = self.counted + len(kept_back) == self.total and is_steady and not self._stuck
         yield from self._give(kept_back)
         if self._is_short_of_equal_keys():
             yield from self._with_another_page_size()
-        if self.counted != self.total or fell or self._stuck or self.total is None:
+            is_proven = self.counted == self.total
+        if not is_proven:
             counts = "gives no usable count" if self.total is None else f"counts {self.total} calls"
-            changes = f", {min(t or 0 for t in self._totals)} to {max(t or 0 for t in self._totals)} while it was read"
-            self.dispute = f"{self._name}: the API {counts}{changes if fell else ''}, and served {self.counted}" + (
-                f"; {self._stuck}" if self._stuck else ""
-            )
+            others = sorted(t or 0 for t in self._totals if t != self.total)[:3]
+            before = f" (before: {', '.join(map(str, others))})" if others else ""
+            stuck = f"; {self._stuck}" if self._stuck else ""
+            self.dispute = f"{self._name}: the API {counts}{before}, and served {self.counted}{stuck}"
 
     def _give(self, rows: list[JsonValue]) -> Iterator[list[JsonValue]]:
         if rows:
@@ -343,8 +366,7 @@ class Part:
             and not self._wanted_limit
             and self._stuck is None
             and self.total is not None
-            and self.counted < self.total
-            and bool(self._cursors)
+            and 0 < self.total - self.counted <= len(self._cursors)
             and self._limit > 2
         )
 
