@@ -8,11 +8,10 @@ from typing import Any
 import orjson
 
 from transforms.errors import TransportError
+from transforms.fields import instant_ms
 
 JsonValue = Any
 """A decoded JSON value: None, bool, int, float, str, list or dict."""
-
-_EARLIEST_INSTANT_MS = 10**11
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +43,7 @@ def read_answer(data: JsonValue, name: str) -> Answer:
 
 def start_ms_of(row: JsonValue) -> int | None:
     """Return the start of a row as epoch milliseconds; None where it holds no instant."""
-    value = row.get("start_time") if isinstance(row, dict) else None
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
-        value = int(value)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    is_instant = isinstance(value, int) and not isinstance(value, bool) and value >= _EARLIEST_INSTANT_MS
-    return value if is_instant else None
+    return instant_ms(row.get("start_time")) if isinstance(row, dict) else None
 
 
 def _count(value: JsonValue) -> int | None:
