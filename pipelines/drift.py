@@ -11,10 +11,17 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipelines.context import Stores
+from pipelines.doubts import NEEDED_FIELDS, Beliefs
 from pipelines.windows import ONE_DAY, local_date
+from sinks.state import State
 from transforms.calls import KNOWN_FIELDS
+from transforms.errors import SettingsError
 from transforms.field_types import NULL
+from transforms.json_text import JsonValue
 from transforms.schema import SOURCE_FIELDS
+
+_ACCEPTED, _MISSING = "accepted_fields", "missing_fields"
+"""What is remembered: needed fields, with when their absence was accepted, and since when they are missing."""
 
 
 class DriftKind(StrEnum):
@@ -96,6 +103,43 @@ def new_drift(stores: Stores, now: datetime, began_at: datetime, days: Collectio
         for drift in read_drift(stores, now)
         if (drift.since in days if drift.kind is DriftKind.DISAPPEARED else drift.first_seen_at >= began_at)
     ]
+
+
+def read_beliefs(state: State, *, accepts_vanished: bool = False) -> Beliefs:
+    """Return what somebody has accepted of the source, and since when needed fields are missing."""
+    missing_since = {field: datetime.fromisoformat(since) for field, since in _remembered(state, _MISSING).items()}
+    return Beliefs(accepts_vanished, frozenset(_remembered(state, _ACCEPTED)), missing_since)
+
+
+def accept_field(state: State, field: str, now: datetime) -> None:
+    """Believe from now on that the source does not serve ``field``, until it does again.
+
+    Raises ``SettingsError`` for a field that no call needs: whether it comes or goes is never doubted.
+    """
+    if field not in NEEDED_FIELDS:
+        raise SettingsError(
+            f"{field[:60]!r} is no field that every call needs: {', '.join(sorted(NEEDED_FIELDS))}. "
+            "Whether another one comes or goes stops nothing"
+        )
+    state.set(_ACCEPTED, {**_remembered(state, _ACCEPTED), field: now.isoformat()})
+
+
+def note_missing_fields(state: State, beliefs: Beliefs, missing: Collection[str], now: datetime) -> None:
+    """Keep since when needed fields are missing, of a run that began with ``beliefs`` and read rows.
+
+    A field that is back is forgotten, and doubted again when it goes.
+    """
+    since: dict[str, JsonValue] = {f: beliefs.missing_since.get(f, now).isoformat() for f in missing}
+    if since.keys() != beliefs.missing_since.keys():
+        state.set(_MISSING, since)
+    if beliefs.missing_fields - set(missing):
+        accepted = _remembered(state, _ACCEPTED)
+        state.set(_ACCEPTED, {field: at for field, at in accepted.items() if field in missing})
+
+
+def _remembered(state: State, name: str) -> dict[str, str]:
+    remembered = state.get(name)
+    return {k: v for k, v in remembered.items() if isinstance(v, str)} if isinstance(remembered, dict) else {}
 
 
 def _of_field(field: str, seen: list[_Seen], first_day: date, newest: date | None) -> list[Drift]:

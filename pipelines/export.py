@@ -13,18 +13,22 @@ import stamina
 
 from pipelines.claims import LEASE, PATIENCE, keep_claim
 from pipelines.context import Pipeline, utc_now
+from pipelines.doubts import Beliefs, DayLosses, Judgement, RowsRead, judge, missing_fields
 from pipelines.logs import log_context
 from pipelines.planner import DayPlan, Due, PlannedWindow
-from pipelines.publish import Publication, publish, window_spool
+from pipelines.publish import HeldError, Publication, publish, window_spool
 from pipelines.steps import Event, OnEvent, Step
+from pipelines.stringeex.history import WindowRead
+from pipelines.stringeex.part import ReadAgainError
 from pipelines.windows import Window
-from sinks.ledger import Certificate, ClaimedDay, LedgerRow, attempt_of
-from sinks.merge import Changes
-from sinks.raw import ONE_MILLISECOND, RawFile, publish_raw
+from sinks.ledger import Certificate, ClaimedDay, LedgerRow, WindowStatus, attempt_of
+from sinks.merge import Changes, Losses
+from sinks.raw import ONE_MILLISECOND, RawFile, Verdict, publish_raw
 from sinks.spool import Spool
 from transforms.errors import (
     CallHistoryError,
     ClaimLostError,
+    CollisionError,
     RetryableError,
     SettingsError,
     TransportError,
@@ -42,6 +46,8 @@ class Outcome(StrEnum):
     """What became of a planned window in a run."""
 
     COMPLETE = "complete"
+    DISPUTED = "disputed"
+    HELD = "held"
     FAILED = "failed"
     CLAIMED_ELSEWHERE = "claimed_elsewhere"
     DONE_ELSEWHERE = "done_elsewhere"
@@ -49,8 +55,9 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class WindowResult:
-    """What a run did with one window; ``changes`` and ``certificate`` are null unless it is complete.
+    """What a run did with one window; ``changes`` and ``certificate`` are null unless it is complete or disputed.
 
+    ``error`` is why it is not complete; ``missing_fields`` could be used in none of the ``rows_read`` rows.
     ``may_succeed_later`` is whether a failed window is worth another try as it is.
     """
 
@@ -62,6 +69,8 @@ class WindowResult:
     files_written: int = 0
     error: str | None = None
     may_succeed_later: bool = False
+    rows_read: int = 0
+    missing_fields: tuple[str, ...] = ()
 
 
 class Stopped(KeyboardInterrupt):
@@ -73,6 +82,7 @@ class Run:
     """One run: its pipeline, id and begin, who is told of its steps, the event that tells it to stop, and its clock.
 
     ``lease`` is how long its claims last when they are not renewed, ``patience`` how long it waits for those of others.
+    ``beliefs`` is what somebody has looked at and believes of a source in doubt.
     """
 
     pipeline: Pipeline
@@ -83,6 +93,7 @@ class Run:
     clock: Callable[[], datetime] = utc_now
     lease: timedelta = LEASE
     patience: timedelta = PATIENCE
+    beliefs: Beliefs = field(default_factory=Beliefs)
 
     def give_up(self) -> None:
         """Have days under way stop and give their claims back, those that wait for the request budget too."""
@@ -128,8 +139,8 @@ def export_day(run: Run, day: DayPlan) -> list[WindowResult]:
         with suppress(CallHistoryError):  # it lapses by itself, and the first error says more than a second one
             ledger.release_day(claim)
         raise
-    # The last window's own transaction gives the claim back: a transaction saved, where each opens a file.
-    if results[-1].outcome is not Outcome.COMPLETE:
+    # The transaction that publishes the last window gives the claim back as well: one transaction less.
+    if results[-1].certificate is None:
         ledger.release_day(claim)
     return results
 
@@ -159,15 +170,28 @@ def _export_window(work: _Work) -> WindowResult:
     window, due = work.window, work.planned.due
     try:
         work.run.tell(Step.BEGUN, window)
+        # One that was disputed before has been read again since.
+        attempts = 1 if work.before.status is WindowStatus.DISPUTED else READ_ATTEMPTS
         for attempt in stamina.retry_context(
-            on=UnsettledWindowError, attempts=READ_ATTEMPTS, timeout=None, wait_initial=1.0, wait_max=10.0
+            on=(UnsettledWindowError, CollisionError),
+            attempts=attempts,
+            timeout=None,
+            wait_initial=1.0,
+            wait_max=10.0,
         ):
             with attempt:
-                return _read_and_publish(work, is_last_attempt=attempt.num == READ_ATTEMPTS)
+                return _read_and_publish(work, is_last_attempt=attempt.num == attempts)
     except ClaimLostError as error:
         return WindowResult(window, due, Outcome.CLAIMED_ELSEWHERE, error=str(error))
     except SettingsError:
         raise
+    except HeldError as error:
+        message = f"window {window.label}: {error}"
+        work.pipeline.ledger.hold(work.claim, window.start, message)
+        work.run.tell(Step.HELD, window)
+        return WindowResult(
+            window, due, Outcome.HELD, error=message, rows_read=error.rows_read, missing_fields=error.missing_fields
+        )
     except CallHistoryError as error:
         if work.run.stop.is_set():
             raise Stopped from error
@@ -182,50 +206,20 @@ def _export_window(work: _Work) -> WindowResult:
 
 
 def _read_and_publish(work: _Work, *, is_last_attempt: bool) -> WindowResult:
-    run, pipeline, window, before = work.run, work.pipeline, work.window, work.before
-    read_at = run.clock()
-    # A clock that was set back must not have a later state look like an earlier one.
-    stamp = max(read_at, before.completed_at + ONE_MILLISECOND) if before.completed_at else read_at
-    with window_spool(pipeline, window) as spool:
-        api_total = _fetch(work, spool)
-        if before.api_total and not api_total and not is_last_attempt:
-            # It would mark them all as deleted, and a portal in trouble answers so too.
-            raise UnsettledWindowError(f"the API counts no calls, where it counted {before.api_total} before")
-        run.tell(Step.FETCHED, window, api_total, api_total)
-
-        def keep_raw() -> datetime:
-            """Publish the raw copy; return when its rows were first seen, or now if they were dealt with then."""
-            file = RawFile(window.start, window.end, stamp, spool.raw.content_hash, window.call_date)
-            raw = publish_raw(pipeline.lake.storage, spool.raw, file)
-            run.tell(Step.RAW_PUBLISHED, window)
-            was_cut_off = before.completed_at is None or before.completed_at < raw.read_at
-            return raw.read_at if was_cut_off else stamp
-
-        publication = Publication(
-            stores=pipeline,
-            claim=work.claim,
-            window=window,
-            api_total=api_total,
-            read_at=read_at,
-            changed_at=keep_raw,
-            previous_read_at=before.completed_at,
-            whole_day=work.whole_day,
-            releases_claim=work.is_last,
-            tell=lambda step: run.tell(step, window, *((api_total, api_total) if step is Step.COMMITTED else ())),
-        )
-        published = publish(publication, spool, run.clock)
-    return WindowResult(
-        window,
-        work.planned.due,
-        Outcome.COMPLETE,
-        certificate=published.certificate,
-        changes=published.changes,
-        files_written=published.files_written,
-    )
+    while True:
+        with window_spool(work.pipeline, work.window) as spool:
+            read_at = work.run.clock()
+            try:
+                read = _fetch(work, spool)
+            except ReadAgainError:
+                continue  # something about the server was learnt, by which the next read gets further
+            if read.dispute is not None and not is_last_attempt:
+                raise UnsettledWindowError(read.dispute)
+            return _publish(work, spool, read, read_at, is_last_attempt=is_last_attempt)
 
 
-def _fetch(work: _Work, spool: Spool) -> int:
-    """Read the window into the spool; return the API's own count."""
+def _fetch(work: _Work, spool: Spool) -> WindowRead:
+    """Read the window into the spool."""
     read = work.pipeline.reader.read(work.window.start, work.window.end)
     rows_read = 0
     for page in read:
@@ -235,9 +229,53 @@ def _fetch(work: _Work, spool: Spool) -> int:
         if work.claim_lost.is_set():
             raise ClaimLostError("another run has taken this day over; it will finish the work")
     spool.seal()
-    if spool.calls + spool.rejected != read.api_total:
-        raise UnsettledWindowError(
-            f"the API counts {read.api_total} calls and served {spool.calls} different ones and "
-            f"{spool.rejected} rows that are no calls"
-        )
-    return read.api_total
+    return read
+
+
+def _publish(work: _Work, spool: Spool, read: WindowRead, read_at: datetime, *, is_last_attempt: bool) -> WindowResult:
+    run, pipeline, window, before = work.run, work.pipeline, work.window, work.before
+    # A clock that was set back must not have a later state look like an earlier one.
+    stamp = max(read_at, before.completed_at + ONE_MILLISECOND) if before.completed_at else read_at
+    run.tell(Step.FETCHED, window, spool.rows, spool.rows)
+    rows = RowsRead(spool.rows, spool.usable, read_at, read.dispute)
+
+    def judge_read(losses: Losses, day: DayLosses) -> Judgement:
+        judgement = judge(rows, losses, day, run.beliefs)
+        if judgement.verdict is Verdict.HELD and not is_last_attempt:
+            raise UnsettledWindowError(judgement.reason or "")  # a portal in trouble answers better a little later
+        return judgement
+
+    def keep_raw(verdict: Verdict) -> datetime:
+        """Publish the raw copy; return when its rows were first seen, or now if they were dealt with then."""
+        file = RawFile(window.start, window.end, stamp, spool.raw.content_hash, window.call_date, verdict)
+        raw = publish_raw(pipeline.lake.storage, spool.raw, file)
+        run.tell(Step.RAW_PUBLISHED, window)
+        was_cut_off = before.completed_at is None or before.completed_at < raw.read_at
+        return raw.read_at if was_cut_off else stamp
+
+    publication = Publication(
+        stores=pipeline,
+        claim=work.claim,
+        window=window,
+        api_total=read.api_total,
+        read_at=read_at,
+        judge=judge_read,
+        keep_raw=keep_raw,
+        previous_read_at=before.completed_at,
+        whole_day=work.whole_day,
+        releases_claim=work.is_last,
+        tell=lambda step: run.tell(step, window, *((spool.rows, spool.rows) if step is Step.COMMITTED else ())),
+        run_began_at=run.began_at,
+    )
+    published = publish(publication, spool, run.clock)
+    return WindowResult(
+        window,
+        work.planned.due,
+        Outcome.COMPLETE if published.dispute is None else Outcome.DISPUTED,
+        certificate=published.certificate,
+        changes=published.changes,
+        files_written=published.files_written,
+        error=None if published.dispute is None else f"window {window.label}: {published.dispute}",
+        rows_read=rows.rows,
+        missing_fields=missing_fields(rows),
+    )

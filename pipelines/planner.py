@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -16,9 +16,12 @@ class Due(StrEnum):
 
     NEW = "new"
     FAILED = "failed"
+    DISPUTED = "disputed"
     INTERRUPTED = "interrupted"
     OPEN = "open"
     REREAD = "reread"
+    ALTERED = "altered"
+    """The lake does not hold what the certificate says."""
     FORCED = "forced"
 
 
@@ -69,20 +72,29 @@ def next_reread(window_end: datetime, read_at: datetime, ages: Sequence[timedelt
     return None, True
 
 
-def why_due(row: LedgerRow | None, window: Window, now: datetime, *, force: bool) -> Due | None:
-    """Return why the window is due at ``now``, or null when it is not; one that has not begun never is."""
+def why_due(
+    row: LedgerRow | None, window: Window, now: datetime, *, force: bool, is_altered: bool = False
+) -> Due | None:
+    """Return why the window is due at ``now``, or null when it is not; one that has not begun never is.
+
+    ``is_altered`` is whether the lake's files of its day are not the certified ones.
+    """
     if window.start > now:
         return None
     if row is None or row.attempts == 0:
         return Due.NEW
     if row.status is WindowStatus.FAILED:
         return Due.FAILED
+    if row.status is WindowStatus.DISPUTED:
+        return Due.DISPUTED
     if row.status is WindowStatus.RUNNING:
         return Due.INTERRUPTED
     if window.end > now:
         return Due.OPEN
     if row.next_reread_at is not None and row.next_reread_at <= now:
         return Due.REREAD
+    if is_altered:
+        return Due.ALTERED
     return Due.FORCED if force else None
 
 
@@ -95,11 +107,12 @@ def plan(
     timezone: str,
     window_length: timedelta,
     force: bool = False,
+    altered_days: Collection[date] = (),
 ) -> list[DayPlan]:
     """Return what is due from ``first`` to ``last`` (local days, both included), newest day first.
 
-    A day that the ledger knows keeps the windows it was once cut into, whatever ``window_length`` is now: windows
-    of one day never overlap.
+    ``altered_days`` are those whose files in the lake are not the certified ones. A day that the ledger knows keeps the
+    windows it was once cut into, whatever ``window_length`` is now: windows of one day never overlap.
     """
     known: dict[date, dict[datetime, LedgerRow]] = {}
     for row in rows:
@@ -112,7 +125,7 @@ def plan(
             PlannedWindow(window, reason, row.api_total if row else None, row.completed_at if row else None)
             for window in windows
             for row in [day_rows.get(window.start)]
-            if (reason := why_due(row, window, now, force=force)) is not None
+            if (reason := why_due(row, window, now, force=force, is_altered=day in altered_days)) is not None
         )
         if due:
             plans.append(DayPlan(day, due, windows[0].start, windows[0].end, len(windows)))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
@@ -20,14 +20,15 @@ from typing import Any
 
 from pipelines.claims import LEASE, keep_claim
 from pipelines.context import Stores, utc_now
+from pipelines.doubts import Judgement
 from pipelines.publish import Publication, Published, publish, window_spool
 from pipelines.verify import compare_window, fill_from_raw
 from pipelines.windows import Window, day_bounds, days_between, local_date
 from sinks.comparison import Comparison, Difference, Kind, Place, TableDifference
 from sinks.ledger import ClaimedDay, LedgerRow, WindowStatus, attempt_of
-from sinks.merge import moved_calls
-from sinks.raw import RawFile, raw_files, read_raw
+from sinks.raw import RawFile, Verdict, raw_files, read_raw
 from sinks.spool import BATCH_ROWS
+from sinks.window_rows import moved_calls
 from transforms.errors import CallHistoryError, ClaimLostError, DataError, SettingsError
 
 
@@ -139,21 +140,67 @@ def replay(
         if claims:
             # One attempt holds all of the days: renewed for one, they are for all.
             stack.enter_context(keep_claim(stores.ledger, next(iter(claims.values())), LEASE))
+        left: dict[datetime, WindowReplay] = {}
+        to_forget = _windows_to_forget(stores, plans)
         for plan, number in _in_order(plans):
-            if plan.action is Action.FAILED:
-                continue
-            last = len(plan.steps) - 1
-            try:
-                _publish(stores, plan, number, claims[plan.window.call_date], clock)
-            except SettingsError:
-                raise
-            except CallHistoryError as error:
-                _give_up(plan, error)
-                if not isinstance(error, ClaimLostError):
-                    claim = claims[plan.window.call_date]
-                    stores.ledger.fail(claim, plan.start, f"window {plan.window.label}: {error}")
-            if number == last:
+            forgets = to_forget.pop(plan.start, []) if plan.action is Action.ANEW else []
+            for window in forgets:
+                to_forget.pop(window.start, None)
+            _do(stores, plan, number, claims, clock, forgets)
+            left.pop(plan.start, None)
+            left |= {other.start: other for other in _left_by_calls(plan, plans)}
+            if number == len(plan.steps) - 1:
                 on_done(plan)
+        for plan in left.values():
+            _do(stores, plan, len(plan.steps) - 1, claims, clock)
+
+
+def _windows_to_forget(stores: Stores, plans: Sequence[WindowReplay]) -> dict[datetime, list[Window]]:
+    """Return, by the start of each window that is made anew, all that the warehouse has to forget with it.
+
+    Windows that share a call's history are forgotten together: the call would be found where it went later.
+    """
+    anew = {plan.start: plan.window for plan in plans if plan.action is Action.ANEW}
+    together = {start: [window] for start, window in anew.items()}
+    for starts in moved_calls(stores.warehouse):
+        shared = {w.start: w for w in anew.values() if any(w.start <= start < w.end for start in starts)}
+        merged = {window.start: window for start in shared for window in together[start]}
+        together |= {start: list(merged.values()) for start in merged}
+    return together
+
+
+def _do(
+    stores: Stores,
+    plan: WindowReplay,
+    number: int,
+    claims: Mapping[date, ClaimedDay],
+    clock: Callable[[], datetime],
+    forgets: Sequence[Window] = (),
+) -> None:
+    if plan.action is Action.FAILED:
+        return
+    claim = claims[plan.window.call_date]
+    try:
+        _publish(stores, plan, number, claim, clock, forgets)
+    except SettingsError:
+        raise
+    except CallHistoryError as error:
+        _give_up(plan, error)
+        if not isinstance(error, ClaimLostError):
+            stores.ledger.fail(claim, plan.start, f"window {plan.window.label}: {error}")
+
+
+def _left_by_calls(plan: WindowReplay, plans: Sequence[WindowReplay]) -> list[WindowReplay]:
+    """Return the windows, done already, that calls have left by what was just published of ``plan``.
+
+    If nothing else of them follows, their newest state is to be published once more. What an export reads again then,
+    and finds to be the same, has no file of its own in the raw copy.
+    """
+    if not plan.published:
+        return []
+    changes = plan.published[-1].changes
+    instants = (*changes.left, *changes.to_confirm)
+    return [other for other in plans if other.published and any(other.start <= i < other.end for i in instants)]
 
 
 def _release(stores: Stores, claim: ClaimedDay) -> None:
@@ -162,13 +209,14 @@ def _release(stores: Stores, claim: ClaimedDay) -> None:
 
 
 def _states(stores: Stores, day: date, rows: dict[datetime, LedgerRow]) -> dict[Window, list[RawFile]]:
-    """Return the states of each window of a day; of windows that overlap, the ones that the ledger or a later read has.
+    """Return the published states of each window of a day; of overlapping ones, those of the ledger or a later read.
 
     Windows overlap when a warehouse was lost and the day exported again in windows of another length.
     """
     found: dict[Window, list[RawFile]] = {}
     for file in raw_files(stores.lake.storage, day):
-        found.setdefault(Window(file.window_start, file.window_end, day), []).append(file)
+        if file.verdict is not Verdict.HELD:
+            found.setdefault(Window(file.window_start, file.window_end, day), []).append(file)
 
     def rank(window: Window) -> tuple[bool, datetime]:
         row = rows.get(window.start)
@@ -247,7 +295,13 @@ def _check_states(stores: Stores, plan: WindowReplay) -> None:
 
 
 def _has_certified(row: LedgerRow, state: RawFile) -> bool:
-    return row.completed_at is not None and row.completed_at >= state.read_at
+    """Whether the ledger has a certificate of that state; one that was disputed has none."""
+    return (
+        row.status is not WindowStatus.DISPUTED
+        and state.verdict is Verdict.PROVEN
+        and row.completed_at is not None
+        and row.completed_at >= state.read_at
+    )
 
 
 def _claim(stores: Stores, plans: Sequence[WindowReplay]) -> dict[date, ClaimedDay]:
@@ -284,7 +338,14 @@ def _in_order(plans: Sequence[WindowReplay]) -> list[tuple[WindowReplay, int]]:
     return sorted(steps, key=reading_order)
 
 
-def _publish(stores: Stores, plan: WindowReplay, number: int, claim: ClaimedDay, clock: Callable[[], datetime]) -> None:
+def _publish(
+    stores: Stores,
+    plan: WindowReplay,
+    number: int,
+    claim: ClaimedDay,
+    clock: Callable[[], datetime],
+    forgets: Sequence[Window],
+) -> None:
     window, state, row = plan.window, plan.steps[number], plan.row
     is_anew = plan.action is Action.ANEW
     certified = row if row is not None and _has_certified(row, plan.states[-1]) else None
@@ -295,19 +356,37 @@ def _publish(stores: Stores, plan: WindowReplay, number: int, claim: ClaimedDay,
             stores=stores,
             claim=claim,
             window=window,
-            api_total=spool.calls + spool.rejected,
+            api_total=spool.rows if state.verdict is Verdict.PROVEN else _api_total(row, state),
             read_at=state.read_at,
-            changed_at=lambda: state.read_at if is_anew else clock(),
+            judge=lambda *_: Judgement(state.verdict, _reason(row, state)),
+            keep_raw=lambda _: state.read_at if is_anew else clock(),
             previous_read_at=plan.steps[number - 1].read_at if number else None,
             whole_day=(window.start, window.end) == day_bounds(window.call_date, stores.timezone),
             releases_claim=False,
             tell=lambda _: None,
-            forgets=is_anew and number == 0,
+            forgets=forgets,
             is_newest=number == len(plan.steps) - 1,
             started_at=state.read_at,
             certified=certified,
         )
         plan.published.append(publish(publication, spool, lambda: completed_at))
+
+
+def _api_total(row: LedgerRow | None, state: RawFile) -> int | None:
+    """Return the API's count of a disputed state, where the ledger still speaks of that one."""
+    return row.api_total if row is not None and _is_disputed(row, state) else None
+
+
+def _reason(row: LedgerRow | None, state: RawFile) -> str | None:
+    if state.verdict is Verdict.PROVEN:
+        return None
+    if row is not None and row.error and _is_disputed(row, state):
+        return row.error.removeprefix(f"window {Window(row.window_start, row.window_end, row.call_date).label}: ")
+    return "the rows of the raw copy were disputed when they were read"
+
+
+def _is_disputed(row: LedgerRow, state: RawFile) -> bool:
+    return row.status is WindowStatus.DISPUTED and not row.held and (row.started_at or state.read_at) >= state.read_at
 
 
 def _give_up(plan: WindowReplay, error: Exception) -> None:

@@ -15,14 +15,23 @@ from typing import Any
 
 from pipelines.claims import LEASE, PATIENCE
 from pipelines.context import Pipeline, Stores, utc_now
-from pipelines.drift import Drift, new_drift
+from pipelines.drift import Drift, new_drift, note_missing_fields, read_beliefs
 from pipelines.export import Outcome, Run, Stopped, WindowResult, export_day
 from pipelines.logs import logger
 from pipelines.planner import DayPlan, plan
 from pipelines.steps import Event, OnEvent
 from pipelines.windows import ONE_DAY, Window, local_date
+from sinks.certificate import sum_of_hashes
+from sinks.ledger import LedgerRow, WindowStatus
+from sinks.parquet import Lake
 
+PROVEN = frozenset({Outcome.COMPLETE, Outcome.DONE_ELSEWHERE})
+"""How a window ends that is proven complete, by this run or by another one."""
+
+_ROUNDS_OF_MOVED_CALLS = 4
+"""A call that moved takes two: the window it left, and one that had set a row of it aside."""
 _ALLOCATIONS_PER_COLLECTION = 100_000
+_FILES_AT_ONCE = 8
 _SHORTEST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.2, 5.0
 
 
@@ -42,7 +51,7 @@ class RunSummary:
     @property
     def is_complete(self) -> bool:
         """Whether every window that was due is proven complete, by this run or by another one meanwhile."""
-        return not (self.with_outcome(Outcome.FAILED) or self.with_outcome(Outcome.CLAIMED_ELSEWHERE))
+        return all(result.outcome in PROVEN for result in self.results)
 
     @property
     def totals(self) -> dict[str, int]:
@@ -69,6 +78,8 @@ class RunSummary:
             **self.totals,
             "days": [day.to_dict() for day in self.days()],
             "drift": [change.to_dict() for change in self.drift],
+            "disputed": [result.error for result in self.with_outcome(Outcome.DISPUTED)],
+            "held": [result.error for result in self.with_outcome(Outcome.HELD)],
             "errors": [result.error for result in self.with_outcome(Outcome.FAILED)],
         }
 
@@ -88,24 +99,26 @@ class DaySummary:
     results: Sequence[WindowResult]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the day's counts; those of a day that failed are null."""
+        """Return the day's counts; null where a window has none: it failed or was held, or the API gave no count."""
         certificates = [result.certificate for result in self.results]
-        proven = [c for c in certificates if c is not None]
-        whole = len(proven) == len(certificates)
+        counts = ("api_total", "lake_rows", "rejected", "warehouse_rows")
+        values = {name: [None if c is None else getattr(c, name) for c in certificates] for name in counts}
         return {
             "call_date": self.call_date.isoformat(),
-            "complete": whole,
-            "api_total": sum(c.api_total for c in proven) if whole else None,
-            "lake_rows": sum(c.lake_rows for c in proven) if whole else None,
-            "rejected": sum(c.rejected for c in proven) if whole else None,
-            "warehouse_rows": sum(c.warehouse_rows for c in proven) if whole else None,
+            "complete": all(result.outcome is Outcome.COMPLETE for result in self.results),
+            **{name: None if None in of_windows else sum(of_windows) for name, of_windows in values.items()},
             "outcomes": sorted({result.outcome.value for result in self.results}),
         }
 
 
 def plan_export(stores: Stores, now: datetime) -> list[DayPlan]:
-    """Return everything that is due since the export's first day."""
-    return plan_days(stores, stores.start_date(now), local_date(now, stores.timezone), now)
+    """Return everything that is due since the export's first day, and what is disputed before it."""
+    first, today = stores.start_date(now), local_date(now, stores.timezone)
+    disputed = {
+        row.call_date for row in stores.ledger.rows(None, first - ONE_DAY) if row.status is WindowStatus.DISPUTED
+    }
+    earlier = [plan for day in sorted(disputed, reverse=True) for plan in plan_days(stores, day, day, now)]
+    return plan_days(stores, first, today, now) + earlier
 
 
 def plan_recent(stores: Stores, now: datetime) -> list[DayPlan]:
@@ -116,15 +129,36 @@ def plan_recent(stores: Stores, now: datetime) -> list[DayPlan]:
 
 def plan_days(stores: Stores, first: date, last: date, now: datetime, *, force: bool = False) -> list[DayPlan]:
     """Return what is due of the local days from ``first`` to ``last``, both included, newest first."""
+    rows = stores.ledger.rows(first, last)
     return plan(
         first,
         last,
-        stores.ledger.rows(first, last),
+        rows,
         now=now,
         timezone=stores.timezone,
         window_length=stores.settings.window,
         force=force,
+        altered_days=altered_days(stores.lake, rows),
     )
+
+
+def altered_days(lake: Lake, rows: Iterable[LedgerRow]) -> set[date]:
+    """Return the days, complete by the ledger, whose files in the lake are not the certified ones.
+
+    That is so when somebody changed a file, or when a process stood still for longer than its claim and wrote then.
+    """
+    by_date: dict[date, list[LedgerRow]] = {}
+    for row in rows:
+        by_date.setdefault(row.call_date, []).append(row)
+    complete = {d: r for d, r in by_date.items() if all(row.status is WindowStatus.COMPLETE for row in r)}
+
+    def is_altered(call_date: date) -> bool:
+        of_day = complete[call_date]
+        calls = sum(row.lake_rows or 0 for row in of_day)
+        return not lake.is_as_certified(call_date, calls, sum_of_hashes(row.content_hash or "0" for row in of_day))
+
+    with ThreadPoolExecutor(_FILES_AT_ONCE, thread_name_prefix="lake") as pool:
+        return {day for day, found in zip(complete, pool.map(is_altered, complete), strict=True) if found}
 
 
 def run_plans(
@@ -136,8 +170,11 @@ def run_plans(
     clock: Callable[[], datetime] = utc_now,
     lease: timedelta = LEASE,
     patience: timedelta = PATIENCE,
+    accepts_vanished: bool = False,
 ) -> RunSummary:
     """Export the planned days, ``CALLHISTORY_CONCURRENCY`` side by side.
+
+    ``accepts_vanished`` believes a source that no longer has most of a day's calls.
 
     A failed window does not stop the others. Ctrl-C does, as does what none could survive (see `export_day`): days
     under way give their claims back, days not begun are left.
@@ -150,6 +187,7 @@ def run_plans(
         clock=clock,
         lease=lease,
         patience=patience,
+        beliefs=read_beliefs(pipeline.state, accepts_vanished=accepts_vanished),
     )
     with rare_collections(), ThreadPoolExecutor(pipeline.settings.concurrency, thread_name_prefix="day") as pool:
         # Not concurrent.futures.wait: Ctrl-C at the wrong instant leaves it with the locks of all futures held.
@@ -161,7 +199,7 @@ def run_plans(
             for _ in futures:
                 ended.get().result()
             results = [result for future in futures for result in future.result()]
-            results = finish_claimed_days(run, plans, results)
+            results = follow_moved_calls(run, finish_claimed_days(run, plans, results))
         except BaseException:
             run.give_up()
             pool.shutdown(wait=True, cancel_futures=True)
@@ -195,8 +233,40 @@ def _part_elsewhere(day: DayPlan, found: Mapping[Window, WindowResult]) -> DayPl
     return replace(day, windows=tuple(windows)) if windows else None
 
 
+def follow_moved_calls(run: Run, results: Iterable[WindowResult]) -> list[WindowResult]:
+    """Return a run's results after the windows were read that its calls have left, or may have.
+
+    A call that starts in another window now was in the lake's file of the window before: that one is read again by the
+    same run, whatever its age. Raises as `export_day`.
+    """
+    found = {result.window: result for result in results}
+    pending = list(found.values())
+    for _ in range(_ROUNDS_OF_MOVED_CALLS):
+        changes = [result.changes for result in pending if result.changes is not None]
+        instants = [instant for change in changes for instant in (*change.left, *change.to_confirm)]
+        now, timezone = run.clock(), run.pipeline.timezone
+        plans = [
+            replace(day, windows=windows)
+            for call_date in sorted({local_date(instant, timezone) for instant in instants})
+            for day in plan_days(run.pipeline, call_date, call_date, now)
+            if (windows := tuple(p for p in day.windows if any(p.start <= i < p.end for i in instants)))
+        ]
+        pending = [result for day in plans for result in export_day(run, day)]
+        for result in pending:
+            earlier = found[result.window].changes if result.window in found else None
+            both = earlier + result.changes if earlier and result.changes else result.changes
+            found[result.window] = replace(result, changes=both)
+        if not pending:
+            break
+    return list(found.values())
+
+
 def summarise(run: Run, results: Sequence[WindowResult], requests: int) -> RunSummary:
     """Sum up a run, which has taken ``requests`` requests of every kind, in all of its processes."""
+    read = [result for result in results if result.rows_read]
+    if read:
+        missing = {field for result in read for field in result.missing_fields}
+        note_missing_fields(run.pipeline.state, run.beliefs, missing, run.began_at)
     drift = new_drift(run.pipeline, run.clock(), run.began_at, {result.window.call_date for result in results})
     return RunSummary(run.run_id, results, requests, drift)
 

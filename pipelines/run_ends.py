@@ -49,7 +49,12 @@ def problem_of(kind: RunKind, summary: Mapping[str, Any]) -> str | None:
             counts = summary["recordings"]
             return None if summary["complete"] else f"{counts['missing']} recordings missing, {counts['failed']} failed"
     windows = summary["windows"]
-    problems = {"failed": "failed; they are due again", "claimed_elsewhere": "are left to another run, still at work"}
+    problems = {
+        "failed": "failed; they are due again",
+        "held": "are held: nothing of them was published, callhistory status says why and what to do",
+        "disputed": "are disputed: what was served is published, and they are due again",
+        "claimed_elsewhere": "are left to another run, still at work",
+    }
     found = [f"{windows[o]} of {sum(windows.values())} windows {what}" for o, what in problems.items() if windows[o]]
     return ", and ".join(found) or None
 

@@ -26,6 +26,13 @@ _WAREHOUSE_DRIVERS = {
     "sqlite": "sqlite",
 }
 
+_FILES = frozenset({"duckdb", "sqlite"})
+_BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "oss", "r2"})
+"""Storages whose URL names a bucket, and never a user."""
+_SERVERS = frozenset({"ftp", "sftp", "ssh", "smb"})
+"""Storages whose URL may name a user and a password."""
+_ESCAPES = "in a user name or a password, write @ as %40, / as %2F, : as %3A, ? as %3F, # as %23 and % as %25"
+
 
 def is_loopback(host: str) -> bool:
     """Whether a host name or address stays on this machine (``localhost``, 127.0.0.0/8, ``::1``)."""
@@ -54,22 +61,37 @@ def read_base_url(value: str) -> str:
 
 
 def read_warehouse_url(value: SecretStr) -> SecretStr:
-    """Read a SQLAlchemy URL and name its driver."""
-    scheme, separator, rest = value.get_secret_value().partition("://")
+    """Read a SQLAlchemy URL and name its driver.
+
+    What could be a piece of a password in another part of the URL is refused: SQLAlchemy takes the password to end
+    at the first ``@``, and would call the rest of it a host, a database or an option, which messages show.
+    """
+    scheme, separator, rest = value.get_secret_value().strip().partition("://")
     driver = _WAREHOUSE_DRIVERS.get(scheme)
     if not separator or driver is None:
         backends = "duckdb, postgresql, mysql, mariadb or sqlite"
         raise ValueError(f"should be a SQLAlchemy URL of {backends}, such as duckdb:///data/warehouse.duckdb")
+    if driver in _FILES:
+        if not rest.startswith("/") or not rest.partition("?")[0].strip("/"):
+            raise ValueError(f"should name a file after three slashes, such as {driver}:///data/warehouse.db")
+        return SecretStr(f"{driver}://{rest}")
+    address = _without_user(rest)
     try:
-        parts = urlsplit(f"//{rest}")
-        host, _ = parts.hostname, parts.port
+        parts = urlsplit(f"//{address}")
+        _ = parts.port
     except ValueError as error:
-        raise ValueError("should hold a host and a numeric port; quote special characters as %xx") from error
-    if driver in ("duckdb", "sqlite") and (host or not parts.path.strip("/")):
-        raise ValueError(f"should name a file after three slashes, such as {driver}:///data/warehouse.db")
-    if driver not in ("duckdb", "sqlite") and not parts.path.strip("/"):
+        raise ValueError(f"should hold a host and a numeric port; {_ESCAPES}") from error
+    if not parts.path.strip("/"):
         raise ValueError(f"should name a database, such as {scheme}://user:password@host/database")
     return SecretStr(f"{driver}://{rest}")
+
+
+def _without_user(rest: str) -> str:
+    """Return what stands behind the user and the password; raises ValueError if that cannot be told for certain."""
+    user, _, address = rest.rpartition("@")
+    if any(sign in user for sign in "@/?#"):
+        raise ValueError(f"should show where the password ends: {_ESCAPES}")
+    return address
 
 
 def read_storage_url(value: str) -> str:
@@ -79,7 +101,31 @@ def read_storage_url(value: str) -> str:
         raise ValueError("should be a folder, or a URL such as s3://bucket/prefix")
     if scheme == "http" and separator:
         raise ValueError("should be a folder, or a URL such as s3://bucket/prefix; http cannot be written to")
+    if separator:
+        _require_no_keys(scheme, rest)
     return value.rstrip("/") or "/"
+
+
+def _require_no_keys(scheme: str, rest: str) -> None:
+    """Refuse keys that fsspec would take for a bucket's name, and what cannot be told from a password."""
+    place, _, behind = rest.partition("/")
+    if scheme in _SERVERS:
+        try:
+            _ = urlsplit(f"//{place}").port
+            is_certain = "@" not in behind or not {"@", ":"} & set(place)
+        except ValueError:
+            is_certain = False
+        if not is_certain:
+            name = f"FSSPEC_{scheme.upper()}"
+            raise ValueError(
+                f"should be a URL such as {scheme}://host/folder: a password with /, ? or # belongs into the "
+                f"environment ({name}_USERNAME and {name}_PASSWORD)"
+            )
+    elif "@" in place and (scheme in _BUCKETS or ":" in place):
+        raise ValueError(
+            f"should hold no key and no password, such as {scheme}://bucket/prefix: they belong into the environment "
+            "(for s3 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
+        )
 
 
 def read_duration(value: object) -> timedelta:

@@ -16,13 +16,14 @@ class Step(StrEnum):
     BEGUN = "begun"
     PAGE_READ = "page_read"
     FETCHED = "fetched"
-    RAW_PUBLISHED = "raw_published"
     STAGED = "staged"
+    RAW_PUBLISHED = "raw_published"
     MERGED = "merged"
     LAKE_CALLS_PUBLISHED = "lake_calls_published"
     LAKE_PARTICIPANTS_PUBLISHED = "lake_participants_published"
     CERTIFIED = "certified"
     COMMITTED = "committed"
+    HELD = "held"
     FAILED = "failed"
 
 

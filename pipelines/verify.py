@@ -14,8 +14,9 @@ from pipelines.stringeex.count import count_calls
 from pipelines.windows import Window, days_between, local_date
 from sinks.comparison import IDS_NAMED, Comparison, Difference, Kind, Place
 from sinks.ledger import LedgerRow, WindowStatus
-from sinks.raw import RawFile, raw_files, read_raw
+from sinks.raw import RawFile, believed_states, read_raw
 from sinks.spool import BATCH_ROWS, Spool
+from sinks.window_rows import ids_set_aside
 from transforms.errors import CallHistoryError, DataError, SettingsError
 from transforms.schema import CALLS, EXPORT_WINDOWS
 
@@ -117,8 +118,8 @@ def compare_window(stores: Stores, window: Window, row: LedgerRow | None, compar
 
 
 def newest_raw(stores: Stores, window: Window) -> RawFile:
-    """Return the newest state of a window in the raw copy. Raises ``DataError`` when there is none."""
-    states = [f for f in raw_files(stores.lake.storage, window.call_date) if f.window_start == window.start]
+    """Return the newest published state of a window in the raw copy. Raises ``DataError`` when there is none."""
+    states = believed_states(stores.lake.storage, window.call_date, window.start, window.end)
     if not states:
         raise DataError(f"there is no raw copy of window {window.label}: bring it back from a backup")
     return states[-1]
@@ -223,6 +224,8 @@ def _call_ids(spool: Spool) -> Iterable[str]:
 def _add_raw(stores: Stores, window: Window, comparison: Comparison) -> None:
     with window_spool(stores, window) as spool:
         fill_from_raw(stores, spool, newest_raw(stores, window))
+        if set_aside := ids_set_aside(stores.warehouse, window.start, window.end):
+            spool.set_aside(set_aside)
         comparison.add_raw(spool)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import sqlalchemy as sa
 from transforms.errors import BusyError, CallHistoryError, CollisionError, DataError, StorageError
 
 _CONNECT_TIMEOUT_SECONDS = 10
+_SECRET_OPTION = re.compile("pass|secret|token|key", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,13 @@ OUT_OF_MEMORY = Failure(
 MISFIT = Failure(DataError, "refuses a row: a value is missing, doubled, or does not fit its column")
 
 
+def in_full(connection: sa.Connection, query: sa.Select[Any]) -> str:
+    """Return ``query`` as text without parameters, for what talks to the driver itself."""
+    options = {"literal_binds": True, "render_postcompile": True}
+    statement = str(query.compile(dialect=connection.dialect, compile_kwargs=options))
+    return statement.replace("%%", "%") if connection.dialect.paramstyle in ("format", "pyformat") else statement
+
+
 class Backend(ABC):
     """One database, reached by one URL; subclasses say what is special about theirs."""
 
@@ -56,7 +65,15 @@ class Backend(ABC):
         self.url = url
         self.busy_timeout_seconds = busy_timeout_seconds
         self.engine = sa.create_engine(url, hide_parameters=True, **self.engine_options())
-        sa.event.listen(self.engine, "connect", lambda connection, _: self.set_up_session(connection))
+        # Before SQLAlchemy asks the session how text and names are quoted in it.
+        sa.event.listen(self.engine, "connect", self._set_up_or_close, insert=True)
+
+    def _set_up_or_close(self, connection: Any, _: object) -> None:
+        try:
+            self.set_up_session(connection)
+        except BaseException:
+            connection.close()
+            raise
 
     def close(self) -> None:
         """Close the idle connections; the next use opens new ones."""
@@ -75,7 +92,10 @@ class Backend(ABC):
         return {"pool_pre_ping": True, "connect_args": {"connect_timeout": _CONNECT_TIMEOUT_SECONDS}}
 
     def set_up_session(self, connection: Any) -> None:
-        """Prepare a new driver-level ``connection``: time zone, strictness, time-outs."""
+        """Prepare a new driver-level ``connection``, so that a statement means the same on every server.
+
+        Raises ``StorageError`` for a database that cannot hold every text.
+        """
 
     @contextmanager
     def connect(self, *, read_only: bool) -> Iterator[sa.Connection]:
@@ -89,6 +109,9 @@ class Backend(ABC):
 
     def create_storage(self) -> None:
         """Create what has to be there before a first connection."""
+
+    def require_schema(self, connection: sa.Connection) -> None:
+        """Raise ``StorageError`` where the database's own default is no schema that tables can stay in."""
 
     @contextmanager
     def schema_lock(self, connection: sa.Connection) -> Iterator[None]:
@@ -126,6 +149,18 @@ class Backend(ABC):
     def load(self, connection: sa.Connection, table: sa.Table, batch: pa.Table) -> None:
         """Append ``batch``, whose columns are ``table``'s by name, by the fastest way this database has."""
 
+    def fetch(
+        self, connection: sa.Connection, query: sa.Select[Any], schema: pa.Schema, batch_rows: int
+    ) -> Iterator[pa.Table]:
+        """Yield the rows of ``query`` as tables of ``schema``, about ``batch_rows`` each, by the fastest way there is.
+
+        Raises ``TypeError``, ``ValueError`` or ``OverflowError`` for a value that is not of its column's type.
+        """
+        with connection.execute(query, execution_options={"yield_per": batch_rows}) as result:
+            for rows in result.partitions():
+                columns = zip(*rows, strict=True)
+                yield pa.table([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
+
     def loaded(self, connection: sa.Connection, table: sa.Table) -> None:
         """Tell the database's planner that ``table`` has been filled."""
 
@@ -151,7 +186,11 @@ class Backend(ABC):
     def reason(self, error: BaseException) -> str:
         """Return, on one line and without the password, the driver's words on why it could not connect."""
         words = " ".join(str(error.args[-1] if error.args else error).split())
-        return words.replace(self.url.password, "***") if self.url.password else words
+        options = [value for name, value in self.url.query.items() if _SECRET_OPTION.search(name)]
+        for secret in (self.url.password, *options):
+            if isinstance(secret, str) and secret:
+                words = words.replace(secret, "***")
+        return words
 
     def code(self, error: BaseException) -> str:
         """Return the driver's name for ``error``: its class, and its code where it has one."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import csv
 
 if TYPE_CHECKING:
     _Column = pa.Array[Any]
@@ -59,3 +60,44 @@ def tab_separated(batch: pa.RecordBatch) -> memoryview:
     lines = join(*fields, _TAB, null_handling="replace", null_replacement=r"\N")
     data = join(lines, _NOTHING, _NEWLINE).buffers()[2]
     return memoryview(data) if data is not None else memoryview(b"")
+
+
+def of_schema(batch: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return ``batch``, whose instants and dates may be text, instants in UTC without a zone, and booleans 0 and 1.
+
+    Raises ``ValueError`` for a value that is not of its column's type.
+    """
+
+    def typed(column: pa.ChunkedArray[Any], wanted: pa.DataType) -> pa.ChunkedArray[Any]:
+        if pa.types.is_timestamp(wanted) and pa.types.is_string(column.type):
+            column = column.cast(pa.timestamp("us"))
+        if pa.types.is_timestamp(column.type):
+            # Microseconds are cut off, as they are by every way into Arrow.
+            return column.cast(wanted, safe=False)
+        return column.cast(wanted)
+
+    return pa.table([typed(c, f.type) for c, f in zip(batch.columns, schema, strict=True)], schema=schema)
+
+
+def from_csv(lines: bytes, schema: pa.Schema, instant: pa.DataType) -> pa.Table:
+    """Return the rows that ``lines``, each with its end, hold as CSV: an empty field is null, an empty text is quoted.
+
+    ``instant`` is the type that the database's instants are written in. Raises ``ValueError`` for a value that is not
+    of its column's type.
+    """
+    written = {f.name: instant if pa.types.is_timestamp(f.type) else f.type for f in schema}
+    file: Any = pa.BufferReader(lines)  # The stubs know no files of Arrow's own.
+    rows = csv.read_csv(
+        file,
+        csv.ReadOptions(column_names=schema.names, block_size=max(1, len(lines)), use_threads=False),
+        csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
+        csv.ConvertOptions(
+            column_types=written,
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+            true_values=["t", "1"],
+            false_values=["f", "0"],
+        ),
+    )
+    return of_schema(rows, schema)

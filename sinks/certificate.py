@@ -33,3 +33,8 @@ def content_hash(row_hashes: Iterable[str]) -> str:
     for row_hash in row_hashes:
         total.add(int(row_hash, 16))
     return total.hexdigest()
+
+
+def sum_of_hashes(content_hashes: Iterable[str]) -> str:
+    """Return the hash of all rows of several sets, given the hash of each."""
+    return content_hash(content_hashes)

@@ -23,7 +23,7 @@ from sinks.bookkeeping import TIMES
 from sinks.copies import CALL_COLUMNS, REJECT_COLUMNS, WindowCopy, fetched
 from sinks.parquet import Lake, rows_between
 from sinks.scratch import scratch_folder
-from sinks.sorting import sorting_connection
+from sinks.sorting import quoted, sorting_connection
 from sinks.spool import BATCH_ROWS, Spool
 from sinks.warehouse import Warehouse
 from transforms.errors import DataError
@@ -169,11 +169,11 @@ class Comparison:
         with warehouse.reading() as connection:
             for copy, condition in ((current, ~is_deleted), (deleted, is_deleted)):
                 for table, query in ((CALLS, rows), (CALL_PARTICIPANTS, entries)):
-                    for batch in fetched(connection, table, query.where(condition)):
+                    for batch in fetched(warehouse, connection, table, query.where(condition)):
                         copy.add(table, batch)
-            for batch in fetched(connection, CALL_PARTICIPANTS, orphans):
+            for batch in fetched(warehouse, connection, CALL_PARTICIPANTS, orphans):
                 current.add(CALL_PARTICIPANTS, batch)
-            for batch in fetched(connection, REJECTED_ROWS, quarantine):
+            for batch in fetched(warehouse, connection, REJECTED_ROWS, quarantine):
                 current.add(REJECTED_ROWS, batch)
         for copy in (current, deleted):
             copy.seal(self._connection)
@@ -258,7 +258,7 @@ class Comparison:
         with pq.ParquetWriter(path, schema) as writer:
             for call_id in _chunks(ids):
                 writer.write_table(pa.table({"call_id": pa.array(call_id, pa.string())}))
-        self._connection.execute(f"CREATE OR REPLACE TEMP VIEW given AS FROM read_parquet('{path}')")
+        self._connection.execute(f"CREATE OR REPLACE TEMP VIEW given AS FROM read_parquet({quoted(str(path))})")
         given, held = "given", f"{place}_hashes"
 
         def only_in(one: str, other: str) -> list[str]:

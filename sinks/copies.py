@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import sqlalchemy as sa
 
 from sinks.bookkeeping import TIMES
 from sinks.certificate import content_hash
+from sinks.sorting import quoted
 from sinks.spool import BATCH_ROWS
+from sinks.warehouse import Warehouse
 from transforms.errors import DataError
 from transforms.hashing import row_hashes, text_digests
 from transforms.participants import ENTRY_COLUMNS
@@ -69,16 +72,12 @@ class WindowCopy:
         """Compute the hashes of all calls; ``calls`` and ``content_hash`` are final then."""
         self.close()
         calls, participants = self.path(CALLS.name), self.path(CALL_PARTICIPANTS.name)
-        reader = connection.sql(
-            f"SELECT c.*, coalesce(p.entries, []) AS entries FROM read_parquet('{calls}') AS c LEFT JOIN "  # noqa: S608
-            f"(SELECT call_id, list(p ORDER BY position) AS entries FROM read_parquet('{participants}') AS p "
-            "GROUP BY call_id) AS p USING (call_id)"
-        ).to_arrow_reader(BATCH_ROWS)
+        batches = entries_of_calls(connection, calls, participants, BATCH_ROWS)
 
         def rows() -> Iterator[str]:
             with pq.ParquetWriter(self.path("hashes"), _HASHES, compression="lz4") as writer:
-                for batch in reader:
-                    hashes = _hashes(pa.Table.from_batches([batch]))
+                for batch in batches:
+                    hashes = _hashes(batch)
                     writer.write_table(hashes)
                     self.calls += hashes.num_rows
                     row_hash: list[Any] = hashes["recomputed"].to_pylist()
@@ -86,30 +85,55 @@ class WindowCopy:
 
         self.content_hash = content_hash(rows())
         for what in ("hashes", *_STORED_COLUMNS):
-            connection.execute(f"CREATE TEMP VIEW {self.name}_{what} AS FROM read_parquet('{self.path(what)}')")
+            connection.execute(f"CREATE TEMP VIEW {self.name}_{what} AS FROM read_parquet({quoted(self.path(what))})")
 
 
 def _schema(table: Table) -> pa.Schema:
     return pa.schema([pa.field(name, table.arrow_schema.field(name).type) for name in _STORED_COLUMNS[table.name]])
 
 
-def _hashes(rows: pa.Table) -> pa.Table:
-    """Return ``_HASHES`` of calls, each with its participants in the list column ``entries``."""
-    calls = rows.select(list(CALL_COLUMNS)).cast(_schema(CALLS))
-    columns: dict[str, Any] = {name: calls[name].combine_chunks() for name in CALL_COLUMNS}
+def entries_of_calls(
+    connection: duckdb.DuckDBPyConnection, calls: str, participants: str, batch_rows: int
+) -> Iterator[pa.Table]:
+    """Yield the calls of a Parquet file, each with its participants of another one in the list ``entries``."""
+    reader = connection.sql(
+        f"SELECT c.*, coalesce(p.entries, []) AS entries FROM read_parquet({quoted(calls)}) AS c LEFT JOIN "  # noqa: S608
+        f"(SELECT call_id, list(p ORDER BY position) AS entries FROM read_parquet({quoted(participants)}) AS p "
+        "GROUP BY call_id) AS p USING (call_id)"
+    ).to_arrow_reader(batch_rows)
+    for batch in reader:
+        yield pa.Table.from_batches([batch])
+
+
+def recomputed_row_hashes(rows: pa.Table) -> pa.Array[Any]:
+    """Return the ``row_hash`` that the values of calls make, each with its participants in the list ``entries``."""
+    source = [rows[name].cast(CALLS.arrow_schema.field(name).type).combine_chunks() for name in CALLS.source_columns]
+    entries, offsets = _entries(rows)
+    return row_hashes(source, [entries[name] for name in ENTRY_COLUMNS], offsets)
+
+
+def _entries(rows: pa.Table) -> tuple[dict[str, Any], pa.Array[Any]]:
+    """Return the columns of all participants, and where those of each call begin."""
     entries: Any = rows["entries"].combine_chunks()
-    offsets = pa.array([0, *_running_sum(entries.value_lengths().to_pylist())], pa.int32())
+    offsets = pa.array([0, *itertools.accumulate(entries.value_lengths().to_pylist())], pa.int32())
     flat = pa.Table.from_struct_array(entries.flatten()).select(list(CALL_PARTICIPANTS.column_names))
     flat = flat.cast(
         pa.schema([CALL_PARTICIPANTS.arrow_schema.field(n).with_nullable(True) for n in flat.column_names])
     )
-    of_entries: dict[str, Any] = {name: flat[name].combine_chunks() for name in flat.column_names}
+    return {name: flat[name].combine_chunks() for name in flat.column_names}, offsets
+
+
+def _hashes(rows: pa.Table) -> pa.Table:
+    """Return ``_HASHES`` of calls, each with its participants in the list column ``entries``."""
+    calls = rows.select(list(CALL_COLUMNS)).cast(_schema(CALLS))
+    columns: dict[str, Any] = {name: calls[name].combine_chunks() for name in CALL_COLUMNS}
+    of_entries, offsets = _entries(rows)
     source = [columns[name] for name in CALLS.source_columns]
     return pa.table(
         [
             columns["call_id"],
             columns["row_hash"],
-            row_hashes(source, [of_entries[name] for name in ENTRY_COLUMNS], offsets),
+            recomputed_row_hashes(rows),
             text_digests(source),
             row_hashes([columns["call_id"]], list(of_entries.values()), offsets),
             text_digests([columns[name] for name in TIMES]),
@@ -118,25 +142,15 @@ def _hashes(rows: pa.Table) -> pa.Table:
     )
 
 
-def _running_sum(lengths: Sequence[int]) -> Iterator[int]:
-    total = 0
-    for length in lengths:
-        total += length
-        yield total
-
-
-def fetched(connection: sa.Connection, table: Table, query: sa.Select[Any]) -> Iterator[pa.Table]:
+def fetched(warehouse: Warehouse, connection: sa.Connection, table: Table, query: sa.Select[Any]) -> Iterator[pa.Table]:
     """Yield the rows of ``query``, which selects columns of ``table``, in batches, in the declared types.
 
-    Raises ``DataError`` for a value that is not of its column's type.
+    ``connection`` is one of ``warehouse``. Raises ``DataError`` for a value that is not of its column's type.
     """
     names = [column.name for column in query.selected_columns]
     schema = pa.schema([pa.field(name, table.arrow_schema.field(name).type) for name in names])
     try:
-        with connection.execute(query, execution_options={"yield_per": BATCH_ROWS}) as result:
-            for rows in result.partitions():
-                columns = zip(*rows, strict=True)
-                yield pa.table([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
+        yield from warehouse.backend.fetch(connection, query, schema, BATCH_ROWS)
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"table {table.name} of the warehouse holds a value that is not of its column's type"

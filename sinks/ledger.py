@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
@@ -25,6 +25,8 @@ class WindowStatus(StrEnum):
 
     RUNNING = "running"
     COMPLETE = "complete"
+    DISPUTED = "disputed"
+    """What was served is published, or held, but does not prove that it is all."""
     FAILED = "failed"
 
 
@@ -53,6 +55,7 @@ class LedgerRow:
     settled: bool
     run_id: str | None
     error: str | None
+    held: bool | None = None
 
 
 class DueWindow(Protocol):
@@ -96,9 +99,12 @@ def attempt_of(run_id: str) -> str:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What proves a window: the four counts, and the content hashes of both copies."""
+    """What proves a window: the four counts, and the content hashes of both copies.
 
-    api_total: int
+    ``api_total`` is null where the API gave no count; that is a dispute.
+    """
+
+    api_total: int | None
     raw_rows: int
     rejected: int
     lake_rows: int
@@ -116,11 +122,16 @@ class Certificate:
             found.append(
                 f"{self.raw_rows} rows were served, {self.lake_rows} are in the lake, {self.rejected} rejected"
             )
+        return found + self.copy_differences
+
+    @property
+    def copy_differences(self) -> list[str]:
+        """Return in words how lake and warehouse differ, which they may not under a dispute either."""
         if self.lake_rows != self.warehouse_rows:
-            found.append(f"the lake has {self.lake_rows} calls, the warehouse {self.warehouse_rows}")
-        elif self.content_hash != self.warehouse_content_hash:
-            found.append(f"lake and warehouse hold {self.lake_rows} calls each, but not the same")
-        return found
+            return [f"the lake has {self.lake_rows} calls, the warehouse {self.warehouse_rows}"]
+        if self.content_hash != self.warehouse_content_hash:
+            return [f"lake and warehouse hold {self.lake_rows} calls each, but not the same"]
+        return []
 
 
 class Ledger:
@@ -237,27 +248,82 @@ class Ledger:
 
         ``started_at`` says when the API was asked, where that was not in this attempt.
         """
+        self._certify(
+            connection,
+            window_start,
+            certificate,
+            started_at,
+            status=WindowStatus.COMPLETE,
+            completed_at=completed_at,
+            next_reread_at=next_reread_at,
+            settled=settled,
+            ends_day=ends_day,
+            error=None,
+        )
+
+    def dispute(
+        self,
+        connection: sa.Connection,
+        window_start: datetime,
+        certificate: Certificate,
+        *,
+        reason: str,
+        disputed_at: datetime,
+        started_at: datetime | None = None,
+    ) -> None:
+        """Write the counts of rows that are published and do not prove the window, in the same transaction.
+
+        It is due again at once. When it was last complete stays.
+        """
+        self._certify(
+            connection,
+            window_start,
+            certificate,
+            started_at,
+            status=WindowStatus.DISPUTED,
+            next_reread_at=disputed_at,
+            settled=False,
+            error=reason[:ERROR_MAX_CHARACTERS],
+        )
+
+    def _certify(
+        self,
+        connection: sa.Connection,
+        window_start: datetime,
+        certificate: Certificate,
+        started_at: datetime | None,
+        **values: object,
+    ) -> None:
         t = self._table
         connection.execute(
             sa.update(t)
             .where(t.c.window_start == window_start)
             .values(
-                status=WindowStatus.COMPLETE,
-                api_total=certificate.api_total,
-                raw_rows=certificate.raw_rows,
-                rejected=certificate.rejected,
-                lake_rows=certificate.lake_rows,
-                warehouse_rows=certificate.warehouse_rows,
-                content_hash=certificate.content_hash,
-                warehouse_content_hash=certificate.warehouse_content_hash,
-                completed_at=completed_at,
-                next_reread_at=next_reread_at,
-                settled=settled,
-                ends_day=ends_day,
+                **asdict(certificate),
                 started_at=t.c.started_at if started_at is None else started_at,
-                error=None,
+                held=False,
+                **values,
             )
         )
+
+    def hold(self, day: ClaimedDay, window_start: datetime, reason: str) -> None:
+        """Note why a read of a window was held; what is published stays, and so do the numbers of its certificate.
+
+        When the day is not ours any more, the window is left as it is.
+        """
+        t = self._table
+        with self._warehouse.transaction() as connection:
+            now = self._warehouse.utc_now(connection)
+            self._note(
+                connection,
+                day,
+                t.c.window_start == window_start,
+                status=WindowStatus.DISPUTED,
+                held=True,
+                next_reread_at=now,
+                settled=False,
+                error=reason[:ERROR_MAX_CHARACTERS],
+            )
 
     def add_late_changes(self, connection: sa.Connection, window_start: datetime, calls: int) -> None:
         """Add to the calls that later reads found changed, in the transaction that publishes them."""
@@ -273,22 +339,58 @@ class Ledger:
         """
         t = self._table
         with self._warehouse.transaction() as connection:
-            if self._holder(connection, day) == day.claimed_by:
-                connection.execute(
-                    sa.update(t)
-                    .where(t.c.window_start == window_start)
-                    .values(status=WindowStatus.FAILED, error=error[:ERROR_MAX_CHARACTERS])
-                )
+            self._note(
+                connection,
+                day,
+                t.c.window_start == window_start,
+                status=WindowStatus.FAILED,
+                held=False,
+                error=error[:ERROR_MAX_CHARACTERS],
+            )
 
-    def make_due(self, connection: sa.Connection, instants: Iterable[datetime], now: datetime) -> None:
-        """Have the windows that hold ``instants`` read again: a call has moved out of them."""
+    def _note(
+        self, connection: sa.Connection, day: ClaimedDay, window: sa.ColumnElement[bool], **values: object
+    ) -> None:
+        if self._holder(connection, day) == day.claimed_by:
+            connection.execute(sa.update(self._table).where(window).values(**values))
+
+    def make_due(
+        self, connection: sa.Connection, instants: Iterable[datetime], now: datetime, read_before: datetime
+    ) -> None:
+        """Have the complete windows that hold ``instants`` read again: whether a call is still there is to be seen.
+
+        One that was read since ``read_before`` has just been seen.
+        """
+        was_read_before = self._table.c.completed_at < read_before
+        for window in self._holding(connection, instants):
+            connection.execute(
+                sa.update(self._table).where(window, was_read_before).values(next_reread_at=now, settled=False)
+            )
+
+    def doubt(self, connection: sa.Connection, instants: Iterable[datetime], reason: str, now: datetime) -> None:
+        """Take the certificates of the windows that hold ``instants`` back: a call of theirs has gone elsewhere.
+
+        They are due again at once.
+        """
+        for window in self._holding(connection, instants):
+            connection.execute(
+                sa.update(self._table)
+                .where(window)
+                .values(status=WindowStatus.DISPUTED, held=False, error=reason, next_reread_at=now, settled=False)
+            )
+
+    def _holding(self, connection: sa.Connection, instants: Iterable[datetime]) -> Iterator[sa.ColumnElement[bool]]:
+        """Yield for each instant the condition of its window, if that is complete, and hold its day's rows.
+
+        Whoever publishes on that day has held the row with the claim first: one of the two waits for the other.
+        """
         t = self._table
         for instant in instants:
-            connection.execute(
-                sa.update(t)
-                .where(t.c.window_start <= instant, t.c.window_end > instant, t.c.status == WindowStatus.COMPLETE)
-                .values(next_reread_at=now, settled=False)
-            )
+            is_there = (t.c.window_start <= instant, t.c.window_end > instant)
+            call_date = connection.scalar(sa.select(t.c.call_date).where(*is_there))
+            if call_date is not None:
+                connection.execute(sa.update(t).where(t.c.call_date == call_date).values(claimed_by=t.c.claimed_by))
+                yield sa.and_(*is_there, t.c.status == WindowStatus.COMPLETE)
 
     def _take(self, connection: sa.Connection, day: ClaimedDay, lease: timedelta, now: datetime) -> bool:
         t = self._table

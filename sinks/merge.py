@@ -7,82 +7,40 @@ again is lossless and changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache
 from types import TracebackType
 
 import pyarrow as pa
 import sqlalchemy as sa
 
 from sinks.backend import COLLIDED, MISFIT
-from sinks.bookkeeping import TIMES
-from sinks.certificate import content_hash
+from sinks.readback import recomputed_hashes
+from sinks.staged_tables import (
+    DIFFERENCES,
+    INSERTED,
+    RESTORED,
+    STAGED_COLUMNS,
+    TIMES_COLUMNS,
+    UPDATED,
+    VANISHED,
+    temporary_tables,
+)
 from sinks.warehouse import Warehouse
+from sinks.window_rows import WindowCounts, window_counts
 from transforms.errors import DataError
-from transforms.schema import (
-    CALL_PARTICIPANTS,
-    CALL_VERSIONS,
-    CALLS,
-    EXPORT_WINDOWS,
-    LATE_CHANGES,
-    REJECTED_ROWS,
-    Column,
-    Table,
-)
-from transforms.types import INSTANT, TEXT
-
-_HASHES_PER_FETCH = 10_000
-_PREFIX = "callhistory_staged_"
-
-INSERTED, UPDATED, RESTORED, VANISHED = "inserted", "updated", "restored", "vanished"
-
-STAGED_COLUMNS = {
-    CALLS.name: (*CALLS.source_columns, "row_hash"),
-    CALL_PARTICIPANTS.name: CALL_PARTICIPANTS.column_names,
-    REJECTED_ROWS.name: tuple(name for name in REJECTED_ROWS.column_names if name != "first_seen_at"),
-}
-"""The columns of a batch, by table: all but those that the warehouse fills in itself."""
-
-TIMES_COLUMNS = ("call_id", *TIMES)
-"""The columns that ``StagedWindow.times`` answers with."""
-
-_DIFFERENCES = Table(
-    "differences",
-    "Calls that the staged window adds, changes or no longer has.",
-    (
-        CALLS["call_id"],
-        Column("kind", TEXT, "What happens to the call.", nullable=False, max_length=16),
-        Column("previous_started_at", INSTANT, "When the call started as the warehouse had it; null for a new one."),
-    ),
-)
-
-
-@cache
-def _temporary_tables() -> tuple[dict[str, sa.Table], sa.Table]:
-    """Return the tables that rows are staged in, by the table they go to, and that of the differences.
-
-    Made once: SQLAlchemy compiles a statement again for every new table object in it.
-    """
-    metadata = sa.MetaData()
-
-    def temporary(table: Table, names: Iterable[str]) -> sa.Table:
-        columns = [table[name].sql_column() for name in names]
-        for column in columns:
-            column.comment = None
-        return sa.Table(_PREFIX + table.name, metadata, *columns, prefixes=["TEMPORARY"])
-
-    staged = {t.name: temporary(t, STAGED_COLUMNS[t.name]) for t in (CALLS, CALL_PARTICIPANTS, REJECTED_ROWS)}
-    return staged, temporary(_DIFFERENCES, _DIFFERENCES.column_names)
+from transforms.rejects import RejectReason
+from transforms.schema import CALL_PARTICIPANTS, CALL_VERSIONS, CALLS, REJECTED_ROWS, Table
 
 
 @dataclass(frozen=True)
 class Changes:
     """What ``StagedWindow.replace`` did, in calls and rejected rows.
 
-    ``moved`` holds the old starts, outside of the window, of calls that started elsewhere until now: the windows
-    they lay in have one call less.
+    ``left`` holds instants of other windows whose certificate does not hold any more: a call of theirs starts in this
+    window now, or they have set a row aside for a call that is gone here. ``to_confirm`` holds the starts, in other
+    windows, of calls of which this window has begun to serve an earlier row: they may have left there.
     """
 
     inserted: int
@@ -92,7 +50,14 @@ class Changes:
     unchanged: int
     rejects_added: int
     rejects_removed: int
-    moved: tuple[datetime, ...] = ()
+    left: tuple[datetime, ...] = ()
+    to_confirm: tuple[datetime, ...] = ()
+
+    def __add__(self, later: Changes) -> Changes:
+        """Return what both did, one after the other; ``unchanged`` is the later one's."""
+        summed = ("inserted", "updated", "restored", "vanished", "rejects_added", "rejects_removed")
+        sums = {name: getattr(self, name) + getattr(later, name) for name in summed}
+        return replace(later, **sums)
 
     @property
     def calls_changed(self) -> int:
@@ -101,72 +66,32 @@ class Changes:
 
 
 @dataclass(frozen=True)
-class WindowCounts:
-    """What the warehouse holds of a window: ``calls`` not deleted, and their ``content_hash``."""
+class Losses:
+    """What the warehouse would lose of a window by what was staged.
 
-    calls: int
-    content_hash: str
+    ``live`` calls are in the window now, of which ``vanishing`` were not staged. ``unreadable`` ones were not staged
+    either, but a rejected row has their id: they are still served. ``emptied`` says, by needed column, in how many
+    calls a value would become null. ``rows_without_id`` counts staged rejects that could be any call of the window.
+    """
 
-
-def window_counts(
-    connection: sa.Connection, calls: sa.Table, window_start: datetime, window_end: datetime
-) -> WindowCounts:
-    """Count and hash the calls of ``[window_start, window_end)`` that are not deleted, in constant memory."""
-    count = 0
-
-    def hashes(rows: Iterable[str]) -> Iterable[str]:
-        nonlocal count
-        for count, row_hash in enumerate(rows, start=1):  # noqa: B007
-            yield row_hash
-
-    query = sa.select(calls.c.row_hash).where(
-        calls.c.started_at >= window_start, calls.c.started_at < window_end, calls.c.deleted_at.is_(None)
-    )
-    with connection.execute(query, execution_options={"yield_per": _HASHES_PER_FETCH}) as result:
-        digest = content_hash(hashes(result.scalars()))
-    return WindowCounts(count, digest)
-
-
-def moved_calls(warehouse: Warehouse) -> list[tuple[datetime, ...]]:
-    """Return, of every call whose start was once another one, all starts that it has had."""
-    calls, versions = warehouse.tables[CALLS.name], warehouse.tables[CALL_VERSIONS.name]
-    query = (
-        sa.select(versions.c.call_id, versions.c.started_at, calls.c.started_at)
-        .join(calls, calls.c.call_id == versions.c.call_id)
-        .where(versions.c.started_at != calls.c.started_at)
-    )
-    starts: dict[str, set[datetime]] = {}
-    with warehouse.reading() as connection:
-        for call_id, *instants in connection.execute(query).tuples():
-            starts.setdefault(call_id, set()).update(instants)
-    return [tuple(sorted(of_call)) for of_call in starts.values()]
-
-
-def forget_window(
-    warehouse: Warehouse, connection: sa.Connection, window_start: datetime, window_end: datetime
-) -> None:
-    """Remove the calls of ``[window_start, window_end)``, what they were before, and what was counted of them."""
-    tables = warehouse.tables
-    calls, participants = tables[CALLS.name], tables[CALL_PARTICIPANTS.name]
-    in_window = (calls.c.started_at >= window_start, calls.c.started_at < window_end)
-    of_window = participants.c.call_id.in_(sa.select(calls.c.call_id).where(*in_window))
-    connection.execute(sa.delete(participants).where(of_window))
-    for table in (participants, calls, tables[CALL_VERSIONS.name]):
-        inside = (table.c.started_at >= window_start, table.c.started_at < window_end)
-        connection.execute(sa.delete(table).where(*inside))
-    late_changes, ledger = tables[LATE_CHANGES.name], tables[EXPORT_WINDOWS.name]
-    connection.execute(sa.delete(late_changes).where(late_changes.c.window_start == window_start))
-    connection.execute(sa.update(ledger).where(ledger.c.window_start == window_start).values(late_changes=0))
+    live: int
+    vanishing: int
+    unreadable: int
+    rows_without_id: int
+    emptied: Mapping[str, int]
 
 
 class StagedWindow:
-    """The rows of one window in temporary tables, which nobody else sees; a context inside of a transaction."""
+    """The rows of one window in temporary tables, which nobody else sees; a context inside of a transaction.
+
+    ``add`` all rows, ``compare`` them with the warehouse's, then ``replace`` those.
+    """
 
     def __init__(self, warehouse: Warehouse, connection: sa.Connection) -> None:
         self._warehouse = warehouse
         self._backend = warehouse.backend
         self._connection = connection
-        self._staged, self._differences = _temporary_tables()
+        self._staged, self._differences = temporary_tables()
         self._temporary = (*self._staged.values(), self._differences)
 
     def __enter__(self) -> StagedWindow:
@@ -217,31 +142,89 @@ class StagedWindow:
         """Return what the warehouse holds of the window; after ``replace``, what it is about to hold."""
         return window_counts(self._connection, self._warehouse.tables[CALLS.name], window_start, window_end)
 
-    def replace(self, window_start: datetime, window_end: datetime, now: datetime) -> Changes:
-        """Make ``[window_start, window_end)`` in the warehouse what was staged, as of ``now``.
+    def check_written(self) -> None:
+        """Read the calls back that ``replace`` has written: the hash beside their values proves nothing.
+
+        Raises ``DataError`` when one is not what was written.
+        """
+        kind = self._differences.c.kind
+        written = recomputed_hashes(self._connection, self._warehouse, self._differences, kind != VANISHED)
+        altered = sum(stored != recomputed for stored, recomputed in written)
+        if altered:
+            raise DataError(
+                f"the {self._backend.label} does not hold what was written to it, in {altered} calls: "
+                "look for a trigger or a rule on its tables that changes values"
+            )
+
+    def clear(self) -> None:
+        """Forget what was staged."""
+        for table in self._staged.values():
+            self._connection.execute(sa.delete(table))
+
+    def ids_that_start_later(self, window_end: datetime) -> list[str]:
+        """Return the staged ids whose call starts after the window, in the warehouse: there it has its later row."""
+        calls, staged = self._warehouse.tables[CALLS.name], self._staged[CALLS.name]
+        query = (
+            sa.select(staged.c.call_id)
+            .join(calls, calls.c.call_id == staged.c.call_id)
+            .where(calls.c.started_at >= window_end, calls.c.deleted_at.is_(None))
+        )
+        return list(self._connection.execute(query).scalars())
+
+    def compare(self, window_start: datetime, window_end: datetime, certified_at: datetime | None = None) -> Losses:
+        """Find out how the staged window differs from the warehouse's, and return what that one would lose.
+
+        ``certified_at`` is when the window was last proven complete. Nothing is changed; ``replace`` follows what is
+        found here.
+        """
+        for table in self._staged.values():
+            self._backend.loaded(self._connection, table)
+        calls, rejects = self._warehouse.tables[CALLS.name], self._staged[REJECTED_ROWS.name]
+        self._window = (window_start, window_end)
+        self._find_differences(*self._window)
+        in_window = (calls.c.started_at >= window_start, calls.c.started_at < window_end, calls.c.deleted_at.is_(None))
+        not_staged = self._count(self._differences, self._differences.c.kind == VANISHED)
+        if not_staged:
+            is_rejected = sa.exists().where(rejects.c.call_id == self._differences.c.call_id)
+            self._drop_differences(is_rejected.correlate(self._differences))
+        vanishing = self._count(self._differences, self._differences.c.kind == VANISHED) if not_staged else 0
+        return Losses(
+            live=self._count(calls, *in_window),
+            vanishing=vanishing,
+            unreadable=not_staged - vanishing,
+            rows_without_id=self._rows_without_id(certified_at),
+            emptied=self._emptied(),
+        )
+
+    def replace(self, now: datetime, *, believes_gone: bool = True) -> Changes:
+        """Make the window in the warehouse what was staged and compared, as of ``now``.
 
         A new call is inserted; one whose ``row_hash`` differs, or that was deleted, is overwritten after its old row
         went to ``call_versions``; one that is in the window and was not staged is marked deleted likewise. An equal
         one is not touched. Participants follow their call. Rejected rows of the window become the staged ones.
+
+        Without ``believes_gone`` no call is marked deleted, and no rejected row is removed.
         """
-        for table in self._staged.values():
-            self._backend.loaded(self._connection, table)
+        window_start, window_end = self._window
+        if not believes_gone:
+            self._drop_differences()
         staged_calls = self._count(self._staged[CALLS.name])
-        self._find_differences(window_start, window_end)
         found = dict(self._connection.execute(self._kinds()).tuples().all())
         written = sum(found.get(kind, 0) for kind in (INSERTED, UPDATED, RESTORED))
-        moved = self._moved(window_start, window_end) if found.get(UPDATED) else ()
+        left = self._moved(window_start, window_end) if found.get(UPDATED) else ()
         if found.keys() - {INSERTED}:
             self._keep_versions(now)
         if found.get(UPDATED) or found.get(RESTORED):
             self._update_calls(window_start, now)
         if found.get(VANISHED):
             self._mark_vanished(now)
+            left += self._set_aside_for_vanished(window_start, window_end)
         if found.get(INSERTED):
             self._insert_calls(window_start, now)
         if written:
             self._replace_participants()
-        rejects_added, rejects_removed = self._replace_rejects(window_start, window_end, now)
+        to_confirm = self._newly_set_aside(window_start, window_end)
+        rejects_added, rejects_removed = self._replace_rejects(window_start, window_end, now, believes_gone)
         return Changes(
             inserted=found.get(INSERTED, 0),
             updated=found.get(UPDATED, 0),
@@ -250,7 +233,8 @@ class StagedWindow:
             unchanged=staged_calls - written,
             rejects_added=rejects_added,
             rejects_removed=rejects_removed,
-            moved=moved,
+            left=left,
+            to_confirm=to_confirm,
         )
 
     def _count(self, source: sa.FromClause, *conditions: sa.ColumnElement[bool]) -> int:
@@ -282,7 +266,7 @@ class StagedWindow:
         self._backend.loaded(self._connection, self._differences)
 
     def _fill_differences(self, found: sa.Select[tuple[object, ...]]) -> None:
-        self._connection.execute(sa.insert(self._differences).from_select(list(_DIFFERENCES.column_names), found))
+        self._connection.execute(sa.insert(self._differences).from_select(list(DIFFERENCES.column_names), found))
 
     def _kinds(self) -> sa.Select[tuple[str, int]]:
         kind = self._differences.c.kind
@@ -295,6 +279,72 @@ class StagedWindow:
             .distinct()
             .where(self._differences.c.kind == UPDATED, (previous < window_start) | (previous >= window_end))
             .order_by(previous)
+        )
+        return tuple(self._connection.execute(query).scalars())
+
+    def _drop_differences(self, *conditions: sa.ColumnElement[bool]) -> None:
+        """Forget the calls that would vanish and meet ``conditions``: they stay as they are."""
+        differences = self._differences
+        self._connection.execute(sa.delete(differences).where(differences.c.kind == VANISHED, *conditions))
+
+    def _rows_without_id(self, certified_at: datetime | None) -> int:
+        """Count the staged rejects that could be any call: not those that a proven read had beside all of its calls."""
+        rejects, staged = self._warehouse.tables[REJECTED_ROWS.name], self._staged[REJECTED_ROWS.name]
+        known = sa.exists().where(
+            rejects.c.window_start == staged.c.window_start,
+            rejects.c.reject_id == staged.c.reject_id,
+            rejects.c.first_seen_at <= sa.literal(certified_at, rejects.c.first_seen_at.type),
+        )
+        return self._count(staged, staged.c.call_id.is_(None), ~known.correlate(staged))
+
+    def _emptied(self) -> dict[str, int]:
+        calls, staged = self._warehouse.tables[CALLS.name], self._staged[CALLS.name]
+        names = [column.name for column in CALLS.columns if column.needed and column.nullable]
+        emptied = [
+            sa.func.coalesce(sa.func.sum(sa.case((calls.c[n].is_not(None) & staged.c[n].is_(None), 1), else_=0)), 0)
+            for n in names
+        ]
+        query = (
+            sa.select(*emptied)
+            .select_from(self._differences)
+            .join(calls, calls.c.call_id == self._differences.c.call_id)
+            .join(staged, staged.c.call_id == self._differences.c.call_id)
+            .where(self._differences.c.kind == UPDATED)
+        )
+        return dict(zip(names, map(int, self._connection.execute(query).one()), strict=True))
+
+    def _set_aside_for_vanished(self, window_start: datetime, window_end: datetime) -> tuple[datetime, ...]:
+        """Return the other windows that have set a row aside, because its call was here, where it is not any more."""
+        rejects = self._warehouse.tables[REJECTED_ROWS.name]
+        query = (
+            sa.select(rejects.c.window_start)
+            .distinct()
+            .join(self._differences, self._differences.c.call_id == rejects.c.call_id)
+            .where(
+                self._differences.c.kind == VANISHED,
+                rejects.c.reason == RejectReason.DUPLICATE_ID.value,
+                (rejects.c.window_start < window_start) | (rejects.c.window_start >= window_end),
+            )
+        )
+        return tuple(self._connection.execute(query).scalars())
+
+    def _newly_set_aside(self, window_start: datetime, window_end: datetime) -> tuple[datetime, ...]:
+        """Return the starts, in other windows, of the calls of which a row is set aside here for the first time."""
+        calls = self._warehouse.tables[CALLS.name]
+        rejects, staged = self._warehouse.tables[REJECTED_ROWS.name], self._staged[REJECTED_ROWS.name]
+        known = sa.exists().where(
+            rejects.c.window_start == staged.c.window_start, rejects.c.reject_id == staged.c.reject_id
+        )
+        query = (
+            sa.select(calls.c.started_at)
+            .distinct()
+            .join(staged, staged.c.call_id == calls.c.call_id)
+            .where(
+                staged.c.reason == RejectReason.DUPLICATE_ID.value,
+                (calls.c.started_at < window_start) | (calls.c.started_at >= window_end),
+                calls.c.deleted_at.is_(None),
+                ~known,
+            )
         )
         return tuple(self._connection.execute(query).scalars())
 
@@ -359,7 +409,9 @@ class StagedWindow:
         )
         self._connection.execute(sa.insert(participants).from_select([column.name for column in staged.c], new_rows))
 
-    def _replace_rejects(self, window_start: datetime, window_end: datetime, now: datetime) -> tuple[int, int]:
+    def _replace_rejects(
+        self, window_start: datetime, window_end: datetime, now: datetime, believes_gone: bool
+    ) -> tuple[int, int]:
         rejects, staged = self._warehouse.tables[REJECTED_ROWS.name], self._staged[REJECTED_ROWS.name]
         same_row = (rejects.c.window_start == staged.c.window_start) & (rejects.c.reject_id == staged.c.reject_id)
         # All starts inside the window: with another CALLHISTORY_WINDOW, the row may stand under another start.
@@ -368,7 +420,7 @@ class StagedWindow:
             rejects.c.window_start < window_end,
             ~sa.exists().where(same_row).correlate(rejects),
         )
-        removed = self._count(rejects, *gone)
+        removed = self._count(rejects, *gone) if believes_gone else 0
         if removed:
             self._connection.execute(sa.delete(rejects).where(*gone))
         joined = staged.outerjoin(rejects, same_row)

@@ -12,13 +12,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sinks.certificate import content_hash
+from sinks.certificate import MultisetHash, content_hash
 from sinks.scratch import explained
 from sinks.storage import Storage
-from transforms.schema import CALLS, Table
+from transforms.schema import CALL_PARTICIPANTS, CALLS, Table
 
 ROW_GROUP_ROWS = 8_192
 """Row groups have this size however the rows arrived: equal rows give equal bytes."""
+
+_CONTENT_HASH, _PARTICIPANTS = _FACTS = ("callhistory.content_hash", "callhistory.participants")
+"""What a file says of itself, in its footer: the hash of its day's calls, and how many participants these have."""
 
 
 class Lake:
@@ -57,13 +60,40 @@ class Lake:
             digest = content_hash(row_hashes(file))
         return rows, digest
 
+    def is_as_certified(self, call_date: date, calls: int, content_hash: str) -> bool:
+        """Tell whether a day's files hold the ``calls`` of that ``content_hash``, by what the files say of themselves.
+
+        Their ends alone are read. A file of version 0.1.0 says only how many rows it has. A file that cannot be read is
+        not as certified.
+        """
+        try:
+            facts = [self._facts(table, call_date) for table in (CALLS, CALL_PARTICIPANTS)]
+        except (OSError, ValueError):  # what Arrow raises on a file that is none of ours
+            return False
+        (held, of_calls), (participants, of_participants) = facts
+        if held != calls or any(
+            of.get(_CONTENT_HASH, content_hash) != content_hash for of in (of_calls, of_participants)
+        ):
+            return False
+        return participants == int(of_calls.get(_PARTICIPANTS, participants))
+
+    def _facts(self, table: Table, call_date: date) -> tuple[int, dict[str, str]]:
+        with self.read(table, call_date) as file:
+            if file is None:
+                return 0, {}
+            metadata = file.metadata.metadata or {}
+            named = {name: metadata[name.encode()].decode() for name in _FACTS if name.encode() in metadata}
+            return file.metadata.num_rows, named
+
 
 class LakeWriter:
     """Makes the new file of one table and day, in which the rows of ``[start, end)`` are replaced by those written.
 
     Rows outside of the window are taken over from the file there is. ``write`` takes rows in ascending order of
-    ``started_at``; ``publish`` swaps the file in, or removes it when nothing is left, and tells whether the lake has
-    changed. Until then nothing that a reader sees has moved.
+    ``started_at``; ``finish`` completes the file; ``publish`` swaps it in, or removes it when nothing is left, and
+    tells whether the lake has changed. Until then nothing that a reader sees has moved.
+
+    A file says of itself which calls it holds, or belongs to: `Lake.is_as_certified` compares that with the ledger.
     """
 
     def __init__(
@@ -84,6 +114,8 @@ class LakeWriter:
         self._buffered = 0
         self._writer: pq.ParquetWriter | None = None
         self._began = False
+        self._hash = MultisetHash()
+        self._participants = 0
 
     def __enter__(self) -> LakeWriter:
         return self
@@ -99,18 +131,31 @@ class LakeWriter:
             self._carry_over(before=True)
         self._append(rows.select(self._table.lake_schema.names).cast(self._table.lake_schema))
 
-    def publish(self) -> bool:
-        """Swap the new file in; return whether the lake changed. Raises ``StorageError``."""
+    @property
+    def content_hash(self) -> str:
+        """Hash of all calls of the new file; of ``calls`` only."""
+        return self._hash.hexdigest()
+
+    def finish(self, calls_content_hash: str | None = None) -> None:
+        """Complete the file; a file of participants is told the hash of the calls that they belong to."""
         if not self._began:
             self._carry_over(before=True)
         self._carry_over(before=False)
         if self._buffered:
             self._write_row_group(self._buffered)
+        if self._writer is not None:
+            facts = {_CONTENT_HASH: calls_content_hash or self.content_hash}
+            if self._table is CALLS:
+                facts[_PARTICIPANTS] = str(self._participants)
+            with explained():
+                self._writer.add_key_value_metadata(facts)
+                self._writer.close()
+
+    def publish(self) -> bool:
+        """Swap the finished file in; return whether the lake changed. Raises ``StorageError``."""
         name = self._lake.file_name(self._table, self._call_date)
         if self._writer is None:
             return self._lake.storage.remove(name)
-        with explained():
-            self._writer.close()
         return self._lake.storage.publish(self._path, name)
 
     def _carry_over(self, *, before: bool) -> None:
@@ -127,6 +172,11 @@ class LakeWriter:
                 self._append(batch.filter(outside).cast(self._table.lake_schema))
 
     def _append(self, rows: pa.Table) -> None:
+        if self._table is CALLS:
+            row_hash: list[Any] = rows["row_hash"].to_pylist()
+            for digest in row_hash:
+                self._hash.add(int(digest, 16))
+            self._participants += pc.sum(rows["participant_count"]).as_py() or 0
         self._buffer.append(rows)
         self._buffered += rows.num_rows
         while self._buffered >= ROW_GROUP_ROWS:

@@ -23,3 +23,8 @@ def _sorter() -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(config={"memory_limit": _SORT_MEMORY, "threads": "1", "temp_directory": overflow})
     atexit.register(connection.close)
     return connection
+
+
+def quoted(path: str) -> str:
+    """Return ``path`` as a literal of DuckDB's SQL."""
+    return "'" + path.replace("'", "''") + "'"

@@ -1,7 +1,10 @@
 """One window on its way: what was read lies in local files until the whole of it can be published.
 
 Memory holds one batch, and eight bytes for each call. A portal serves a window in order, so its batches only have to
-be sorted inside; one that does not, or that served a call twice, has its rows arranged anew at the end.
+be sorted inside; one that does not has its rows arranged anew at the end.
+
+An id is one call. Of several rows of one id, the last one served is the call, and each other one is a reject. Which
+ones are is known when all have been read; then the rows are taken from the raw copy once more.
 """
 
 from __future__ import annotations
@@ -10,18 +13,19 @@ import tempfile
 import threading
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from sinks.raw import RawWriter
+from sinks.raw import RawWriter, read_written
 from sinks.scratch import explained, scratch_folder
+from transforms.call_ids import call_id_of
 from transforms.calls import Normalised
 from transforms.field_types import FieldTypes, count_field_types
 from transforms.json_text import JsonValue
@@ -35,36 +39,44 @@ _ORDER = {
     CALL_PARTICIPANTS.name: ["started_at", "call_id", "position"],
     REJECTED_ROWS.name: ["reject_id"],
 }
-_BATCH = "batch"
+_SECOND_HASH = "\0"
 
 _computing = threading.Lock()
 """Threads wait for the network side by side and compute by turns: at once, they would only take the interpreter and the
 processor's caches from each other (100,000 calls by four threads took a sixth more processor time)."""
 
-Normalise = Callable[[list[JsonValue], Counter[str]], Normalised]
+Normalise = Callable[[list[JsonValue], Counter[str], Collection[int]], Normalised]
+"""Takes rows, a counter of equal rejects, and the places of rows that are not the call of their id."""
 
 
 class Spool:
     """Collects the rows of one window; a context manager that leaves nothing behind.
 
-    ``normalise`` turns a batch of rows into frames; the counter it gets numbers equal rejects over the batches.
-    ``field_types`` tells which fields the rows had. After ``seal`` the numbers are final and ``batches`` gives each
-    table's rows, of every call the version that came last.
+    ``normalise`` turns a batch of rows into frames; ``can_be_call`` tells whether a row alone would be a call of the
+    window. ``field_types`` tells which fields the rows had, ``usable`` in how many rows a needed field could be used.
+    After ``seal`` the numbers are final and ``batches`` gives each table's rows.
     """
 
-    def __init__(self, normalise: Normalise) -> None:
+    def __init__(self, normalise: Normalise, can_be_call: Callable[[JsonValue], bool]) -> None:
         self._normalise = normalise
+        self._can_be_call = can_be_call
         self._pending: list[JsonValue] = []
-        self._pending_ids: set[str] = set()
-        self._reject_occurrences: Counter[str] = Counter()
         self._folder = tempfile.TemporaryDirectory(dir=scratch_folder())
         self._path = Path(self._folder.name)
-        self._batch = 0
-        self._id_hashes = array("q")
-        self._call_ranges: list[tuple[object, object]] = []
         self._is_sealed = False
         self.raw = RawWriter(self._path / "raw.jsonl.zst")
         self.field_types: FieldTypes = Counter()
+        self.usable: Counter[str] = Counter()
+        self._superseded = np.array([], np.int64)
+        self._begin()
+
+    def _begin(self) -> None:
+        for path in self._path.glob("*.arrow"):
+            path.unlink()
+        self._reject_occurrences: Counter[str] = Counter()
+        self._batch = 0
+        self._id_hashes = array("q")
+        self._call_ranges: list[tuple[object, object]] = []
         self.calls = 0
         self.rejected = 0
 
@@ -82,34 +94,45 @@ class Spool:
         """Where files on their way to storage may be made."""
         return self._path
 
+    @property
+    def rows(self) -> int:
+        """Rows taken: calls and rejects."""
+        return self.raw.rows
+
     def add(self, rows: Iterable[JsonValue]) -> None:
-        """Take rows in the order they were served; a call that comes again replaces what came before."""
+        """Take rows in the order they were served."""
         rows = list(rows)
         with _computing:
             with explained():
                 self.raw.add(rows)
-            for row in rows:
-                call_id = row.get("id") if isinstance(row, dict) else None
-                if isinstance(call_id, str):
-                    if call_id in self._pending_ids:
-                        self._flush()
-                    self._pending_ids.add(call_id)
-                self._pending.append(row)
-                if len(self._pending) >= BATCH_ROWS:
-                    self._flush()
+            self._pending += rows
+            while len(self._pending) >= BATCH_ROWS:
+                batch, self._pending = self._pending[:BATCH_ROWS], self._pending[BATCH_ROWS:]
+                self._take(batch)
 
     def seal(self) -> None:
-        """Finish: ``calls`` and ``rejected`` are then the distinct calls and the rejects that were read."""
+        """Finish: ``calls`` and ``rejected`` are then the calls and the rejects that were read."""
         with _computing:
-            self._flush()
+            if self._pending:
+                self._take(self._pending)
+            self._pending = []
         with explained():
             self.raw.__exit__()
-        # Two ids of one hash would only cost the arranging that is there for one id that came twice.
-        is_distinct = len(np.unique(np.frombuffer(self._id_hashes, np.int64))) == len(self._id_hashes)
-        is_ordered = all(last < first for (_, last), (first, _) in pairwise(self._call_ranges))  # type: ignore[operator]
+        if self._doubled_hashes():
+            self._superseded = self._superseded_places(self._doubled_hashes())
+            self._take_again(frozenset())
+        self._finish()
+
+    def set_aside(self, call_ids: Collection[str]) -> None:
+        """Make rejects of the rows of ``call_ids``: another window has a later row of each, which is the call."""
+        self._is_sealed = False
+        self._take_again(frozenset(call_ids))
+        self._finish()
+
+    def _finish(self) -> None:
         self.calls = len(self._id_hashes)
-        if not (is_distinct and is_ordered):
-            self.calls = self._arrange()
+        if not all(last < first for (_, last), (first, _) in pairwise(self._call_ranges)):  # type: ignore[operator]
+            self._arrange()
         self._is_sealed = True
 
     def batches(self, table: Table) -> Iterator[pa.Table]:
@@ -120,15 +143,15 @@ class Spool:
         if not self._is_sealed:
             raise RuntimeError("the spool is not sealed")
         for path in self._files(table):
-            rows = _read(path)
-            if rows.num_rows:
-                yield rows.drop_columns([_BATCH])
+            yield _read(path)
 
-    def _flush(self) -> None:
-        if not self._pending:
-            return
-        count_field_types(self._pending, self.field_types)
-        normalised = self._normalise(self._pending, self._reject_occurrences)
+    def _take(self, rows: list[JsonValue]) -> None:
+        """Turn a batch into tables, and count what its rows are like."""
+        count_field_types(rows, self.field_types)
+        self.usable += self._turn_into_tables(rows, ())
+
+    def _turn_into_tables(self, rows: list[JsonValue], superseded: Collection[int]) -> Counter[str]:
+        normalised = self._normalise(rows, self._reject_occurrences, superseded)
         self.rejected += len(normalised.rejects)
         calls = self._write(CALLS, normalised.calls)
         if calls.num_rows:
@@ -137,35 +160,62 @@ class Spool:
         self._write(CALL_PARTICIPANTS, normalised.participants)
         self._write(REJECTED_ROWS, normalised.rejects)
         self._batch += 1
-        self._pending = []
-        self._pending_ids = set()
+        return normalised.usable
+
+    def _doubled_hashes(self) -> frozenset[int]:
+        hashes, counts = np.unique(np.frombuffer(self._id_hashes, np.int64), return_counts=True)
+        return frozenset(hashes[counts > 1].tolist())
+
+    def _superseded_places(self, doubled: frozenset[int]) -> Any:
+        """Return, in order, the places of rows after which another one of their id came that can be a call."""
+        # A second hash tells two ids of one hash apart.
+        found = array("q")
+        for place, row in enumerate(self._rows_again()):
+            call_id = call_id_of(row)
+            if call_id is not None and hash(call_id) in doubled and self._can_be_call(row):
+                found.extend((hash(call_id), hash(call_id + _SECOND_HASH), place))
+        first, second, places = np.frombuffer(found, np.int64).reshape(-1, 3).T
+        order = np.lexsort((places, second, first))
+        first, second, places = first[order], second[order], places[order]
+        has_later = (first[:-1] == first[1:]) & (second[:-1] == second[1:])
+        return np.sort(places[:-1][has_later])
+
+    def _rows_again(self) -> Iterator[JsonValue]:
+        for batch in read_written(self.raw, BATCH_ROWS):
+            yield from batch
+
+    def _take_again(self, set_aside: frozenset[str]) -> None:
+        """Make the tables anew, now that it is known which rows are not the call of their id."""
+        self._begin()
+        with _computing:
+            first = 0
+            for rows in read_written(self.raw, BATCH_ROWS):
+                inside = slice(*np.searchsorted(self._superseded, (first, first + len(rows))))
+                superseded = set((self._superseded[inside] - first).tolist())
+                if set_aside:
+                    superseded |= {place for place, row in enumerate(rows) if call_id_of(row) in set_aside}
+                self._turn_into_tables(rows, superseded)
+                first += len(rows)
 
     def _write(self, table: Table, frame: pd.DataFrame) -> pa.Table:
         schema = pa.schema([field for field in table.arrow_schema if field.name in frame.columns])
         rows = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
         rows = rows.sort_by([(name, "ascending") for name in _ORDER[table.name]])
-        rows = rows.append_column(_BATCH, pa.repeat(pa.scalar(self._batch, pa.int64()), rows.num_rows))
         if rows.num_rows:
             _write(rows, self._path / f"{table.name}-{self._batch:06d}.arrow")
         return rows
 
-    def _arrange(self) -> int:
-        """Keep of every call the version of its last batch, sort over all batches; return how many calls there are.
+    def _arrange(self) -> None:
+        """Sort over all batches.
 
         The files are mapped, not read: what is held in memory is the order, and one batch at a time.
         """
-        calls = pa.concat_tables([_read(path) for path in self._files(CALLS)])
-        ids = calls.select(["call_id", _BATCH])
-        last = ids.group_by("call_id").aggregate([(_BATCH, "max")]).rename_columns(["call_id", "last_batch"])
         for table in (CALLS, CALL_PARTICIPANTS):
             paths = self._files(table)
             if not paths:
                 continue
             rows = pa.concat_tables([_read(path) for path in paths])
-            keys = rows.select([*_ORDER[table.name], _BATCH])
-            keys = keys.append_column("row", pa.array(np.arange(rows.num_rows)))
-            keys = keys.join(last, "call_id")
-            keys = keys.filter(pc.equal(keys[_BATCH], keys["last_batch"]))
+            keys = rows.select(_ORDER[table.name]).append_column("row", pa.array(np.arange(rows.num_rows)))
             order = keys.sort_by([(name, "ascending") for name in _ORDER[table.name]])["row"]
             for number, first in enumerate(range(0, len(order), BATCH_ROWS)):
                 part = rows.take(order.slice(first, BATCH_ROWS))
@@ -175,7 +225,6 @@ class Spool:
                 path.unlink()
             for path in sorted(self._path.glob(f"arranged-{table.name}-*.arrow")):
                 path.rename(self._path / path.name.removeprefix("arranged-"))
-        return last.num_rows
 
     def _files(self, table: Table) -> list[Path]:
         return sorted(self._path.glob(f"{table.name}-*.arrow"))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import filecmp
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -23,9 +25,14 @@ from transforms.errors import BusyError, StorageError
 TEMPORARY_NAME = ".publishing.tmp"
 """One name per folder: whoever publishes there has claimed the day, and a killed run's leftover is written over."""
 
+_CONTAINERS = frozenset({"abfs", "abfss"})
+"""Storages whose URL has a container, and no user, before the @."""
 _COMPARE_CHUNK_BYTES = 1 << 20
 _INCOMING = ".incoming"
 _LOCK = ".lock"
+_LOCK_POLL_SECONDS = 0.05
+_CANNOT_LOCK = frozenset({errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
+"""What file systems answer that have no locks on folders, such as NFS."""
 _LEFTOVER_AFTER_SECONDS = 3600
 _UPLOAD_PART_BYTES = 8 << 20
 
@@ -42,18 +49,30 @@ class Storage:
         try:
             # Listings are not remembered: other processes and machines write here, too.
             self._fs, root = fsspec.url_to_fs(url, use_listings_cache=False)
-        except (ValueError, ImportError) as error:
+        except ImportError as error:
             raise StorageError(
                 f"{protocol}:// storage cannot be used: {error}. Install the extra that brings it, "
                 "such as callhistory[s3], or use a folder."
             ) from error
+        except ValueError:
+            # Its words may hold a piece of the URL, and so of a password.
+            raise StorageError(
+                f"{protocol}:// storage cannot be used: it is of no known kind, or its URL is not as it should be. "
+                "Use a folder, or a URL such as s3://bucket/prefix."
+            ) from None
         self._root = PurePosixPath(root)
         self.is_local = isinstance(self._fs, LocalFileSystem)
 
     @property
     def location(self) -> str:
-        """Where the files are: an absolute path, or the URL."""
-        return str(self._root) if self.is_local else self.url
+        """Where the files are: an absolute path, or the URL without a user, a password or options."""
+        if self.is_local:
+            return str(self._root)
+        scheme, _, rest = self.url.partition("://")
+        place, slash, folder = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
+        if scheme not in _CONTAINERS:
+            place = place.rpartition("@")[2]
+        return f"{scheme}://{place}{slash}{folder}"
 
     def path(self, name: str) -> str:
         """Return the full path of a file, as fsspec and, for a folder, the operating system know it."""
@@ -141,6 +160,28 @@ class Storage:
                 raise BusyError(f"another run is writing to {self.location}: it does what is due there") from error
             yield
 
+    @contextmanager
+    def locked(self, folder: str, timeout_seconds: float = 30.0) -> Iterator[None]:
+        """Keep every other process from publishing below ``folder`` as long as the block lasts.
+
+        The lock lies on the folder itself and dies with its process. Buckets, and network folders that cannot lock,
+        have none. Raises ``BusyError`` when another process keeps it for longer than ``timeout_seconds``.
+        """
+        if not self.is_local:
+            yield
+            return
+        path = Path(self.path(folder))
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise StorageError(f"cannot write {folder} in {self.location}: {_reason(error)}.") from error
+        try:
+            _lock(descriptor, time.monotonic() + timeout_seconds, f"{folder} in {self.location}")
+            yield
+        finally:
+            os.close(descriptor)
+
     def remove_leftovers(self) -> None:
         """Remove what killed processes left of `incoming`: files that nobody has written to for an hour."""
         for path in Path(self._root).glob(f".*{_INCOMING}") if self.is_local else ():
@@ -211,6 +252,22 @@ class Storage:
                 if chunk != theirs.read(len(chunk)):
                     return False
         return True
+
+
+def _lock(descriptor: int, deadline: float, what: str) -> None:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                raise BusyError(f"another process is publishing in {what}, or stands still there") from error
+            time.sleep(_LOCK_POLL_SECONDS)
+        except OSError as error:
+            if error.errno not in _CANNOT_LOCK:
+                raise
+            return
+        else:
+            return
 
 
 def _replace_durably(source: Path, target: Path) -> None:

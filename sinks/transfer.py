@@ -36,7 +36,7 @@ def copy_tables(source: Warehouse, target: Warehouse, on_rows: Callable[[str, in
             target_table = target.tables[table.name]
             to_connection.execute(sa.delete(target_table).where(*_portable(target, table)))
             copied = 0
-            for batch in fetched(from_connection, table, _portable_rows(source, table)):
+            for batch in fetched(source, from_connection, table, _portable_rows(source, table)):
                 target.backend.load(to_connection, target_table, batch)
                 copied += batch.num_rows
                 on_rows(table.name, copied)
@@ -66,7 +66,7 @@ def contents(warehouse: Warehouse) -> dict[str, TableContents]:
                     rows += batch.num_rows
                     yield from _digests(batch)
 
-            digest = content_hash(digests(fetched(connection, table, _portable_rows(warehouse, table))))
+            digest = content_hash(digests(fetched(warehouse, connection, table, _portable_rows(warehouse, table))))
             found[table.name] = TableContents(rows, digest)
     return found
 

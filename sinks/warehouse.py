@@ -146,6 +146,8 @@ class Warehouse:
     def _create_missing(self, connection: sa.Connection) -> None:
         if self._schema is not None:
             connection.execute(CreateSchema(self._schema, if_not_exists=True))
+        else:
+            self._backend.require_schema(connection)
         present = self._backend.columns(connection, self._schema)
         for table in self.tables.values():
             if table.name not in present:

@@ -8,7 +8,7 @@ nothing, so a null field that we do not know is treated as one that is not there
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,9 +18,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from transforms.call_ids import call_id_of
 from transforms.fields import (
     Reading,
     columns_of,
+    instant_ms,
     positions_of,
     read_counts,
     read_flags,
@@ -28,6 +30,7 @@ from transforms.fields import (
     read_instants_or_seconds,
     read_integers,
     read_text,
+    whole_number,
 )
 from transforms.hashing import row_hashes
 from transforms.json_text import JsonValue, canonical_json
@@ -96,6 +99,7 @@ class Normalised:
     calls: pd.DataFrame
     participants: pd.DataFrame
     rejects: pd.DataFrame
+    usable: Counter[str]
 
 
 def normalise(
@@ -106,6 +110,7 @@ def normalise(
     timezone: str,
     region: str,
     reject_occurrences: Counter[str] | None = None,
+    superseded: Collection[int] = (),
 ) -> Normalised:
     """Turn rows that the window ``[window_start, window_end)`` served, or a batch of them, into tables.
 
@@ -123,6 +128,7 @@ def normalise(
         window_end=window_end,
         call_date=window_start.astimezone(zone).date(),
         occurrences=Counter() if reject_occurrences is None else reject_occurrences,
+        superseded=superseded,
     )
     batch = _Batch(admission.rows)
     columns = {name: batch.read(field, _READERS[CALLS[name].type]) for name, field in _FIELD_OF_COLUMN.items()}
@@ -139,6 +145,18 @@ def normalise(
         calls=_calls_frame(columns, participants),
         participants=_participants_frame(columns, participants),
         rejects=_frame(admission.rejects),
+        usable=Counter(
+            {
+                "id": sum(call_id_of(row) is not None for row in rows),
+                "start_time": sum(
+                    isinstance(row, dict) and instant_ms(row.get("start_time")) is not None for row in rows
+                ),
+                "direction": sum(
+                    isinstance(row, dict) and whole_number(row.get("direction")) is not None for row in rows
+                ),
+                "status": sum(isinstance(row, dict) and whole_number(row.get("status")) is not None for row in rows),
+            }
+        ),
     )
 
 

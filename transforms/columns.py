@@ -54,6 +54,7 @@ class Column:
     role: Role = Role.SOURCE
     max_length: int | None = None
     index: bool = False
+    needed: bool = False
 
     def sql_column(self) -> sa.Column[object]:
         """Return a fresh SQLAlchemy column; nothing here sets a default, so that a row is what was written."""
@@ -132,5 +133,12 @@ def bookkeeping(name: str, type_: LogicalType, description: str, **options: obje
 
 
 CALL_ID = Column(
-    "call_id", TEXT, "The call's id at the provider.", "id", nullable=False, key=True, max_length=CALL_ID_MAX_LENGTH
+    "call_id",
+    TEXT,
+    "The call's id at the provider.",
+    "id",
+    nullable=False,
+    key=True,
+    max_length=CALL_ID_MAX_LENGTH,
+    needed=True,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -31,6 +31,7 @@ class RejectReason(StrEnum):
     MISSING_START_TIME = "missing_start_time"
     UNUSABLE_START_TIME = "unusable_start_time"
     START_TIME_OUTSIDE_WINDOW = "start_time_outside_window"
+    DUPLICATE_ID = "duplicate_id"
 
 
 FIELD_AT_FAULT = {
@@ -40,6 +41,7 @@ FIELD_AT_FAULT = {
     RejectReason.MISSING_START_TIME: "start_time",
     RejectReason.UNUSABLE_START_TIME: "start_time",
     RejectReason.START_TIME_OUTSIDE_WINDOW: "start_time",
+    RejectReason.DUPLICATE_ID: "id",
 }
 
 
@@ -58,6 +60,7 @@ def admit(
     window_end: datetime,
     call_date: date,
     occurrences: Counter[str],
+    superseded: Collection[int] = (),
 ) -> Admission:
     """Part the rows that are calls of the window ``[window_start, window_end)`` from those that are not.
 
@@ -67,8 +70,10 @@ def admit(
     admitted: list[dict[str, JsonValue]] = []
     rejected: list[dict[str, Any]] = []
     start_ms, end_ms = _epoch_ms(window_start), _epoch_ms(window_end)
-    for row in rows:
+    for place, row in enumerate(rows):
         reason = _reason_against(row, start_ms, end_ms)
+        if reason is None and place in superseded:
+            reason = RejectReason.DUPLICATE_ID
         if reason is None:
             assert isinstance(row, dict)
             admitted.append(row)
@@ -88,6 +93,11 @@ def admit(
         occurrences[payload_digest] += 1
     schema = pa.schema([REJECTED_ROWS.arrow_schema.field(name) for name in COLUMNS])
     return Admission(admitted, pa.Table.from_pylist(rejected, schema))
+
+
+def can_be_call(row: JsonValue, window_start: datetime, window_end: datetime) -> bool:
+    """Whether a row alone would be a call of the window ``[window_start, window_end)``."""
+    return _reason_against(row, _epoch_ms(window_start), _epoch_ms(window_end)) is None
 
 
 def _reason_against(row: JsonValue, start_ms: int, end_ms: int) -> RejectReason | None:

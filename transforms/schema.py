@@ -40,7 +40,14 @@ def _seconds(name: str, source: str, description: str) -> Column:
 
 
 _STARTED_AT = Column(
-    "started_at", INSTANT, "When the call started.", source="start_time", unit="UTC instant", nullable=False, index=True
+    "started_at",
+    INSTANT,
+    "When the call started.",
+    source="start_time",
+    unit="UTC instant",
+    nullable=False,
+    index=True,
+    needed=True,
 )
 _CALL_DATE = Column(
     PARTITION_COLUMN, DATE, "Local day on which the call started.", source="start_time", nullable=False, index=True
@@ -63,7 +70,11 @@ CALLS = Table(
             max_length=32,
         ),
         Column(
-            "direction_code", INTEGER, "The provider's code: 0 outbound, 1 inbound, 2 internal.", source="direction"
+            "direction_code",
+            INTEGER,
+            "The provider's code: 0 outbound, 1 inbound, 2 internal.",
+            source="direction",
+            needed=True,
         ),
         Column(
             "status",
@@ -79,6 +90,7 @@ CALLS = Table(
             INTEGER,
             "The provider's code: 1 answered, 2 missed, 3 stopped at IVR, 4 stopped at survey IVR.",
             source="status",
+            needed=True,
         ),
         Column("channel", TEXT, "voice, video, or unknown.", source="video_call", nullable=False, max_length=32),
         _STARTED_AT,
@@ -276,9 +288,16 @@ EXPORT_WINDOWS = Table(
             ),
             Column("window_end", INSTANT, "First instant after the window.", nullable=False, unit="UTC instant"),
             Column("call_date", DATE, "The local day the window belongs to.", nullable=False, index=True),
-            Column("status", TEXT, "running, complete or failed.", nullable=False, max_length=16),
+            Column(
+                "status",
+                TEXT,
+                "running, complete, disputed (what was served is published or held, and does not prove that it is all; "
+                "error says why) or failed.",
+                nullable=False,
+                max_length=16,
+            ),
             Column("api_total", INTEGER, "Calls in the window by the API's own count.", unit="calls"),
-            Column("raw_rows", INTEGER, "Distinct rows in the raw copy.", unit="rows"),
+            Column("raw_rows", INTEGER, "Rows in the raw copy.", unit="rows"),
             Column("rejected", INTEGER, "Rows in quarantine.", unit="rows"),
             Column("lake_rows", INTEGER, "Calls of the window in the Parquet file.", unit="calls"),
             Column(
@@ -311,7 +330,12 @@ EXPORT_WINDOWS = Table(
             Column("settled", BOOLEAN, "Whether the last re-read is behind it.", nullable=False),
             Column("ends_day", BOOLEAN, "Whether it is the last window of its local day; null until complete."),
             Column("run_id", TEXT, "The run of the last attempt.", max_length=128),
-            Column("error", TEXT, "Why the last attempt failed; null if it did not."),
+            Column("error", TEXT, "Why the last attempt failed or is disputed; null if it is not."),
+            Column(
+                "held",
+                BOOLEAN,
+                "Whether the last read is disputed, and nothing of it was published until somebody has looked at it.",
+            ),
         )
     ),
 )

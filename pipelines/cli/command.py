@@ -45,11 +45,15 @@ class UsageError(Exception):
 def command(body: Callable[Concatenate[Output, P], Report]) -> Callable[..., None]:
     """Make ``body`` a typer command with the common options, whose errors are one line and an exit code.
 
+    The body of a group, which takes typer's ``context``, is left out when a sub-command follows.
+
     With ``--json`` whatever ``body`` prints goes to stderr, and an error is a JSON object as well.
     """
 
     @functools.wraps(body)
     def run(*, as_json: bool, verbose: bool, debug: bool, **arguments: Any) -> None:
+        if getattr(arguments.get("context"), "invoked_subcommand", None) is not None:
+            return
         output = Output(as_json=as_json, verbose=verbose)
         try:
             with output.streams():

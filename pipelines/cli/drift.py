@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 
 from pipelines.cli.command import DONE, command
@@ -13,8 +14,15 @@ from pipelines.cli.output import Output, Report, table
 _WORDS = {"new_field": "new field", "type_changed": "other type", "disappeared": "disappeared"}
 
 
+drift = typer.Typer(
+    name="drift",
+    help="Show how the fields of the source have changed: new ones, other types, gone ones, each with since when.",
+)
+
+
+@drift.callback(invoke_without_command=True)
 @command
-def drift(output: Output) -> Report:
+def show(output: Output, context: typer.Context) -> Report:
     """Show how the fields of the source have changed: new ones, other types, gone ones, each with since when."""
     from pipelines.settings import load_settings
 
@@ -25,6 +33,30 @@ def drift(output: Output) -> Report:
     with open_stores_to_read(settings) as stores:
         found = [change.to_dict() for change in read_drift(stores, utc_now())]
     return Report({"drift": found}, lambda console: _show(console, found), DONE)
+
+
+@drift.command("accept")
+@command
+def accept(
+    output: Output,
+    field: Annotated[str, typer.Argument(metavar="FIELD", help="The field, by the source's name for it.")],
+) -> Report:
+    """Believe that the source serves a field no more that every call needs, and go on without it.
+
+    Windows that are held for it are published by the next export. When the field is back, it is looked after again.
+    """
+    from pipelines.settings import load_settings
+
+    settings = load_settings(require_api=False)
+    from pipelines.context import open_stores, utc_now
+    from pipelines.drift import accept_field
+
+    with open_stores(settings) as stores:
+        accept_field(stores.state, field, utc_now())
+    return Report(
+        {"accepted": field},
+        lambda console: console.print(f"{field}: accepted. Next: callhistory export", markup=False),
+    )
 
 
 def drift_line(change: Mapping[str, Any]) -> str:

@@ -57,6 +57,12 @@ def backfill(
     first: Annotated[str, typer.Option("--from", metavar="DATE", help="First local day, such as 2026-01-31.")],
     last: Annotated[str, typer.Option("--to", metavar="DATE", help="Last local day, included.")],
     force: Annotated[bool, typer.Option("--force", help="Read again what is complete or settled, too.")] = False,
+    accept_vanished: Annotated[
+        bool,
+        typer.Option(
+            "--accept-vanished", help="Believe the source that most of a day's calls are gone, which holds a day else."
+        ),
+    ] = False,
     dask: Annotated[
         str | None,
         typer.Option(
@@ -89,7 +95,9 @@ def backfill(
     if dask is not None or os.environ.get("PREFECT_API_URL"):
         from pipelines.flows import run_backfill_flow
 
-        return summary_report(run_backfill_flow(first_date, last_date, force, dask=dask))
+        return summary_report(
+            run_backfill_flow(first_date, last_date, force, dask=dask, accept_vanished=accept_vanished)
+        )
     from pipelines.notify import notified
     from pipelines.run import plan_days
     from pipelines.run_ends import RunKind
@@ -99,7 +107,7 @@ def backfill(
         return plan_days(pipeline, first_date, last_date, now, force=force)
 
     def run() -> dict[str, Any]:
-        return run_in_process(output, settings, plan, Priority.BACKFILL)
+        return run_in_process(output, settings, plan, Priority.BACKFILL, accepts_vanished=accept_vanished)
 
     return summary_report(notified(settings, RunKind.BACKFILL, run))
 
@@ -109,6 +117,8 @@ def run_in_process(
     settings: Settings,
     plan: Callable[[Pipeline, datetime], Sequence[DayPlan]],
     priority: Priority,
+    *,
+    accepts_vanished: bool = False,
 ) -> dict[str, Any]:
     """Export what ``plan`` says is due, showing progress; return `RunSummary.to_dict`."""
     from pipelines.context import open_pipeline, utc_now
@@ -119,7 +129,7 @@ def run_in_process(
         now = utc_now()
         plans = plan(pipeline, now)
         with RunProgress(output, plans) as progress:
-            return run_plans(pipeline, plans, on_event=progress).to_dict()
+            return run_plans(pipeline, plans, on_event=progress, accepts_vanished=accepts_vanished).to_dict()
 
 
 def summary_report(summary: Mapping[str, Any]) -> Report:
@@ -140,8 +150,9 @@ def days_table(days: Sequence[Mapping[str, Any]]) -> Any:
 
 def _state(day: Mapping[str, Any]) -> str:
     outcomes = day["outcomes"]
-    if "failed" in outcomes:
-        return "FAILED"
+    for outcome in ("failed", "held", "disputed"):
+        if outcome in outcomes:
+            return outcome.upper()
     if "claimed_elsewhere" in outcomes:
         return "another run is at it"
     return "by another run" if "done_elsewhere" in outcomes else "yes"
@@ -164,10 +175,15 @@ def _show_summary(console: Console, summary: Mapping[str, Any]) -> None:
     )
     for change in summary["drift"]:
         console.print(drift_line(change), markup=False, soft_wrap=True)
-    for error in errors[:_ERRORS_SHOWN]:
-        console.print(f"failed: {error}", markup=False, soft_wrap=True)
-    if len(errors) > _ERRORS_SHOWN:
-        console.print(f"... and {len(errors) - _ERRORS_SHOWN:,} more; --json has all")
+    for word, reasons in (("held", summary["held"]), ("disputed", summary["disputed"]), ("failed", errors)):
+        for reason in reasons[:_ERRORS_SHOWN]:
+            console.print(f"{word}: {reason}", markup=False, soft_wrap=True)
+        if len(reasons) > _ERRORS_SHOWN:
+            console.print(f"... and {len(reasons) - _ERRORS_SHOWN:,} more {word}; --json has all")
+    if disputed := summary["disputed"]:
+        console.print(
+            f"{counted(len(disputed), 'window')} disputed: published as served, and due again in the next run."
+        )
     if errors:
         console.print(f"{counted(len(errors), 'window')} failed; due again in the next run.")
     if claimed := summary["windows"]["claimed_elsewhere"]:

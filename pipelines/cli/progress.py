@@ -53,7 +53,7 @@ class RunProgress:
 
         with self._lock:
             self._rows_read[event.window] = max(event.rows_read, self._rows_read.get(event.window, 0))
-            is_over = event.step in (Step.COMMITTED, Step.FAILED)
+            is_over = event.step in (Step.COMMITTED, Step.HELD, Step.FAILED)
             if is_over:
                 self._windows_done += 1
                 self._windows_left[event.window.call_date] -= 1

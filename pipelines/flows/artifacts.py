@@ -123,6 +123,8 @@ def run_markdown(summary: Mapping[str, Any]) -> str:
     totals = ("calls_inserted", "calls_updated", "calls_restored", "calls_vanished", "files_written", "requests")
     lines += [f"- {total.replace('_', ' ')}: {summary[total]}" for total in totals]
     lines += [f"- {change['kind']}: `{change['field']}` since {change['since']}" for change in summary["drift"]]
+    for word in ("held", "disputed"):
+        lines += [f"- {word}: {reason}" for reason in summary[word]]
     lines += [f"- {error}" for error in summary["errors"]]
     return "\n".join(lines)
 

@@ -32,7 +32,12 @@ def run_export_flow() -> dict[str, Any]:
 
 
 def run_backfill_flow(
-    first: date, last: date, force: bool = False, concurrency: int | None = None, dask: str | None = None
+    first: date,
+    last: date,
+    force: bool = False,
+    concurrency: int | None = None,
+    dask: str | None = None,
+    accept_vanished: bool = False,
 ) -> dict[str, Any]:
     """Run `backfill_calls` in this process and return its summary, also when windows failed.
 
@@ -41,7 +46,7 @@ def run_backfill_flow(
     """
     if dask is not None:
         check_dask(dask, load_settings())
-    return _summary_of(backfill_calls, first, last, force, concurrency, dask)
+    return _summary_of(backfill_calls, first, last, force, concurrency, dask, accept_vanished)
 
 
 def run_archive_flow() -> dict[str, Any]:

@@ -23,7 +23,7 @@ from pipelines.flows.runners import Runner
 from pipelines.flows.shared import Share, shared_run
 from pipelines.flows.states import TAG, failed
 from pipelines.planner import DayPlan
-from pipelines.run import finish_claimed_days, summarise
+from pipelines.run import finish_claimed_days, follow_moved_calls, summarise
 from pipelines.stringeex.budget import Priority
 from pipelines.windows import Window
 from transforms.errors import CallHistoryError, RetryableError
@@ -75,7 +75,7 @@ def _is_retryable(_task: Task[..., Any], _task_run: TaskRun, state: State[Any]) 
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def export_local_day(run_id: str, priority: Priority, day: DayPlan) -> State[Any]:
+def export_local_day(run_id: str, priority: Priority, day: DayPlan, accepts_vanished: bool = False) -> State[Any]:
     """Export the due windows of one local day; when tried again, only those whose failure may pass.
 
     Ends with a `DayReport`, as failed when windows failed; or with the error that no other day could survive either.
@@ -85,7 +85,7 @@ def export_local_day(run_id: str, priority: Priority, day: DayPlan) -> State[Any
     results = _results_of_tries.pop(context.task_run.id, {})
     due = tuple(planned for planned in day.windows if planned.window not in results)
     try:
-        with shared_run(run_id, priority) as share:
+        with shared_run(run_id, priority, accepts_vanished=accepts_vanished) as share:
             results |= {result.window: result for result in export_day(share.run, replace(day, windows=due))}
             report = DayReport(tuple(results[p.window] for p in day.windows), share.opening, share.requests)
     except Stopped:
@@ -121,6 +121,7 @@ def run_days(share: Share, plans: Sequence[DayPlan], priority: Priority, runner:
     try:
         reports = _run_tasks(share, plans, priority, runner) if plans else []
         results = finish_claimed_days(run, plans, [result for report in reports for result in report.results])
+        results = follow_moved_calls(run, results)
     except BaseException:
         run.give_up()
         with suppress(CallHistoryError):  # claims lapse by themselves, and the first error says more than a second one
@@ -145,7 +146,12 @@ def _run_tasks(share: Share, plans: Sequence[DayPlan], priority: Priority, runne
             progress = Progress(len(plans), f"Run {run_id}: local days done")
             while len(reports) < len(plans):
                 for day in islice(pending, max(runner.tasks_ahead() - under_way, 0)):
-                    parameters = {"run_id": run_id, "priority": priority, "day": day}
+                    parameters = {
+                        "run_id": run_id,
+                        "priority": priority,
+                        "day": day,
+                        "accepts_vanished": share.run.beliefs.vanished,
+                    }
                     tasks.submit(export_local_day, parameters).add_done_callback(ended.put)
                     under_way += 1
                 reports.append(_report(ended.get(), runner))

@@ -61,6 +61,7 @@ def backfill_calls(
     force: bool = False,
     concurrency: Annotated[int, Field(ge=1, le=64)] | None = None,
     dask: Annotated[str, Field(pattern=DASK)] | None = None,
+    accept_vanished: bool = False,
 ) -> dict[str, Any] | State[Any]:
     """Export what is due of a range of local days.
 
@@ -75,6 +76,7 @@ def backfill_calls(
         dask: Where to do them, if not in threads of this process: the address of a Dask scheduler, such as
             tcp://host:8786, or a number of worker processes to start here. Needs PostgreSQL (or MariaDB), and a lake
             that all workers share.
+        accept_vanished: Believe the source that most of a day's calls are gone. Without it, such a day is held.
     """
     if first > last:
         return failed(SettingsError(f"first ({first}) comes after last ({last}): exchange them"))
@@ -84,6 +86,7 @@ def backfill_calls(
         Priority.BACKFILL,
         concurrency,
         dask,
+        accept_vanished,
     )
 
 
@@ -93,10 +96,11 @@ def _run(
     priority: Priority,
     concurrency: int | None = None,
     dask: str | None = None,
+    accept_vanished: bool = False,
 ) -> dict[str, Any] | State[Any]:
     def work() -> dict[str, Any]:
         runner = runner_for(dask, concurrency, load_settings())
-        with shared_run(new_run_id(), priority) as share:
+        with shared_run(new_run_id(), priority, accepts_vanished=accept_vanished) as share:
             return run_days(share, plan(share.run.pipeline), priority, runner)
 
     return told(kind, work)

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from pipelines.context import open_pipeline, utc_now
+from pipelines.drift import read_beliefs
 from pipelines.export import Run
 from pipelines.run import requests_sent
 from pipelines.settings import load_settings
@@ -39,13 +40,15 @@ _lock = threading.Lock()
 
 
 @contextmanager
-def shared_run(run_id: str, priority: Priority) -> Iterator[Share]:
+def shared_run(run_id: str, priority: Priority, *, accepts_vanished: bool = False) -> Iterator[Share]:
     """Join the run in this process, whose pipeline is opened from this process's own environment.
+
+    ``accepts_vanished`` believes a source that no longer has most of a day's calls.
 
     Raises as `load_settings` and `open_pipeline`.
     """
     with _lock:
-        share = _shares.get(run_id) or _open(run_id, priority)
+        share = _shares.get(run_id) or _open(run_id, priority, accepts_vanished)
         share.users += 1
         _shares[run_id] = share
     try:
@@ -58,7 +61,8 @@ def shared_run(run_id: str, priority: Priority) -> Iterator[Share]:
                 share.close()
 
 
-def _open(run_id: str, priority: Priority) -> Share:
+def _open(run_id: str, priority: Priority, accepts_vanished: bool) -> Share:
     with ExitStack() as stack:
         pipeline = stack.enter_context(open_pipeline(load_settings(), priority))
-        return Share(Run(pipeline, run_id, utc_now()), stack.pop_all())
+        beliefs = read_beliefs(pipeline.state, accepts_vanished=accepts_vanished)
+        return Share(Run(pipeline, run_id, utc_now(), beliefs=beliefs), stack.pop_all())

@@ -25,14 +25,23 @@ from sinks.backend import (
     UNUSABLE,
     Backend,
     Failure,
+    in_full,
 )
-from sinks.bulk import rows_of
+from sinks.bulk import of_schema, rows_of
 from transforms.errors import BusyError, StorageError
 from transforms.schema import CALL_PARTICIPANTS, CALL_VERSIONS, CALLS
 
 _ATTACHED = "callhistory_database_file"
 """The file's name in a statement; a schema of the same name would be ambiguous."""
 _ROWS_PER_STATEMENT = 10_000
+_MEANINGS = frozenset(
+    {
+        "calendar", "default_collation", "default_null_order", "default_order", "ieee_floating_point_ops",
+        "integer_division", "null_order", "old_implicit_casting", "preserve_identifier_case",
+        "scalar_subquery_error_on_multiple_rows", "timezone",
+    }
+)  # fmt: skip
+"""Options of DuckDB that would make another answer of the same statement: what a URL says of them is left out."""
 _LARGE_TABLES = frozenset({CALLS.name, CALL_PARTICIPANTS.name, CALL_VERSIONS.name})
 
 
@@ -120,7 +129,8 @@ class DuckDB(Backend):
 
         if self._instance is not None:
             return
-        # The URL's own options win, such as ?memory_limit=1GB.
+        # The URL's own options win, such as ?memory_limit=1GB; not those that decide what a statement means.
+        given = {name: value for name, value in self.url.query.items() if name.lower() not in _MEANINGS}
         config: dict[str, Any] = {
             "memory_limit": "128MB",
             # A second thread would add memory, and no speed at the size of a window.
@@ -130,7 +140,7 @@ class DuckDB(Backend):
             "checkpoint_threshold": "1KB",
             "autoinstall_known_extensions": False,
             "temp_directory": f"{self.path}.tmp",
-        } | dict(self.url.query)
+        } | given
         self._instance = duckdb.connect(":memory:", config=config)
 
     def _end_instance(self) -> None:
@@ -188,6 +198,15 @@ class DuckDB(Backend):
         cursor.execute(f"INSERT INTO {target} ({names}) SELECT {names} FROM callhistory_batch")  # noqa: S608
 
     @override
+    def fetch(
+        self, connection: sa.Connection, query: sa.Select[Any], schema: pa.Schema, batch_rows: int
+    ) -> Iterator[pa.Table]:
+        driver_connection: Any = connection.connection.driver_connection
+        reader = driver_connection.sql(in_full(connection, query)).to_arrow_reader(batch_rows)
+        for batch in reader:
+            yield of_schema(pa.Table.from_batches([batch]), schema)
+
+    @override
     def failure(self, error: BaseException) -> Failure | None:
         import duckdb
 
@@ -205,6 +224,15 @@ class DuckDB(Backend):
         if isinstance(error, duckdb.ConstraintException | duckdb.DataError):
             return MISFIT
         return None
+
+
+def _kept_as(wanted: pa.DataType) -> tuple[pa.DataType, sa.types.TypeEngine[Any]]:
+    """Return how SQLite keeps a value: for Arrow, and for SQLAlchemy, which is to hand it on as it is."""
+    if pa.types.is_boolean(wanted):
+        return pa.int8(), sa.Integer()
+    if pa.types.is_temporal(wanted):
+        return pa.string(), sa.String()
+    return wanted, sa.String() if pa.types.is_string(wanted) else sa.Integer()
 
 
 class SQLite(Backend):
@@ -273,6 +301,18 @@ class SQLite(Backend):
         statement = str(sa.insert(table).values(dict.fromkeys(batch.column_names, "")).compile(connection))
         for part in batch.to_batches(max_chunksize=_ROWS_PER_STATEMENT):
             connection.exec_driver_sql(statement, rows_of(part))
+
+    @override
+    def fetch(
+        self, connection: sa.Connection, query: sa.Select[Any], schema: pa.Schema, batch_rows: int
+    ) -> Iterator[pa.Table]:
+        # Arrow reads texts and numbers faster than SQLAlchemy makes dates and instants of them.
+        kept = {field.name: _kept_as(field.type) for field in schema}
+        columns = [sa.type_coerce(c, kept[c.name][1]).label(c.name) for c in query.selected_columns]
+        plain = pa.schema([(name, arrow) for name, (arrow, _) in kept.items()])
+        query = query.with_only_columns(*columns, maintain_column_froms=True)
+        for batch in super().fetch(connection, query, plain, batch_rows):
+            yield of_schema(batch, schema)
 
     @override
     def delete_matching(self, table: sa.Table, *conditions: sa.ColumnElement[bool]) -> sa.Delete:

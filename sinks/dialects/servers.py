@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -24,12 +24,36 @@ from sinks.backend import (
     UNUSABLE,
     Backend,
     Failure,
+    in_full,
 )
-from sinks.bulk import rows_of, tab_separated
+from sinks.bulk import from_csv, rows_of, tab_separated
 from sinks.scratch import explained, scratch_folder
-from transforms.errors import BusyError, DataError
+from transforms.errors import BusyError, DataError, StorageError
 
 _ROWS_PER_STATEMENT = 10_000
+_BYTES_PER_BATCH = 16 << 20
+
+_Line = TypeVar("_Line", bytes, str | None)
+
+
+def _batches(lines: Iterable[_Line], batch_rows: int) -> Iterator[list[_Line]]:
+    """Yield ``lines`` in lists of up to ``batch_rows``, and of not much more than ``_BYTES_PER_BATCH``."""
+    batch: list[_Line] = []
+    size = 0
+    for line in lines:
+        batch.append(line)
+        size += len(line or "")
+        if len(batch) == batch_rows or size > _BYTES_PER_BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _csv_field(column: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+    if isinstance(column.type, sa.String):
+        return sa.func.coalesce(sa.func.concat('"', sa.func.replace(column, '"', '""'), '"'), "")
+    return sa.func.coalesce(sa.cast(column, sa.CHAR), "")
 
 
 class PostgreSQL(Backend):
@@ -63,12 +87,53 @@ class PostgreSQL(Backend):
         "58": UNUSABLE,
     }
 
+    # What a role, a database, the URL or the environment may have set otherwise, and a statement or its answer depends
+    # on: PostgreSQL documentation, chapter "Server Configuration", "Client Connection Defaults" and "Compatibility".
+    _SESSION: ClassVar[Mapping[str, str]] = {
+        "client_encoding": "UTF8",
+        "TimeZone": "UTC",
+        "DateStyle": "ISO, YMD",
+        "IntervalStyle": "postgres",
+        "bytea_output": "hex",
+        "extra_float_digits": "1",
+        "standard_conforming_strings": "on",
+        "transform_null_equals": "off",
+        "default_transaction_isolation": "read committed",
+        "default_transaction_read_only": "off",
+        "default_transaction_deferrable": "off",
+        # A policy that hides rows makes an error, so that no count is one of some rows.
+        "row_security": "off",
+        # A window takes as long as it takes; only waiting for others is bounded.
+        "statement_timeout": "0",
+    }
+
+    @override
+    def engine_options(self) -> dict[str, Any]:
+        options = super().engine_options()
+        options["connect_args"] |= {"client_encoding": "utf8"}
+        return options
+
     @override
     def set_up_session(self, connection: Any) -> None:
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            raise StorageError(
+                f"the {self.label} has the encoding {encoding}, which cannot hold every name: create a database with "
+                "ENCODING 'UTF8' (TEMPLATE template0), and name it in the URL"
+            )
         with connection.cursor() as cursor:
-            cursor.execute("SET TIME ZONE 'UTC'")
-            cursor.execute(f"SET lock_timeout = {round(self.busy_timeout_seconds * 1000)}")
+            statements = [f"SET {name} = '{value}'" for name, value in self._SESSION.items()]
+            cursor.execute("; ".join([*statements, f"SET lock_timeout = {round(self.busy_timeout_seconds * 1000)}"]))
         connection.commit()
+
+    @override
+    def require_schema(self, connection: sa.Connection) -> None:
+        schema: str | None = connection.execute(sa.select(sa.func.current_schema())).scalar_one()
+        if schema is None or schema.startswith("pg_"):
+            raise StorageError(
+                f"the {self.label} has no schema for tables of this user (search_path): set "
+                "CALLHISTORY_WAREHOUSE_SCHEMA, or ALTER ROLE ... SET search_path = public"
+            )
 
     @override
     @contextmanager
@@ -91,6 +156,16 @@ class PostgreSQL(Backend):
         ):
             for part in batch.to_batches(max_chunksize=_ROWS_PER_STATEMENT):
                 copy.write(tab_separated(part))
+
+    @override
+    def fetch(
+        self, connection: sa.Connection, query: sa.Select[Any], schema: pa.Schema, batch_rows: int
+    ) -> Iterator[pa.Table]:
+        driver_connection: Any = connection.connection.driver_connection
+        statement = f"COPY ({in_full(connection, query)}) TO STDOUT (FORMAT csv)"
+        with driver_connection.cursor() as cursor, cursor.copy(statement) as copy:
+            for lines in _batches(map(bytes, copy), batch_rows):
+                yield from_csv(b"".join(lines), schema, pa.timestamp("us", "UTC"))
 
     @override
     def loaded(self, connection: sa.Connection, table: sa.Table) -> None:
@@ -142,6 +217,21 @@ class MySQL(Backend):
     # Forbidden by the server (MariaDB, MySQL 8), by an old server, by the client.
     _LOCAL_INFILE_OFF: ClassVar[frozenset[int]] = frozenset({1148, 2068, 3948, 4166})
 
+    # What a server, init_connect or the URL may have set otherwise, and a statement or its answer depends on: MariaDB
+    # documentation, "Server System Variables"; every name is MySQL's too. In any sql_mode these are read alike.
+    _SESSION: ClassVar[Mapping[str, str]] = {
+        "sql_mode": "'TRADITIONAL'",
+        "time_zone": "'+00:00'",
+        "timestamp": "DEFAULT",
+        "sql_auto_is_null": "0",
+        "sql_safe_updates": "0",
+        "sql_big_selects": "1",
+        "sql_select_limit": "18446744073709551615",
+        "completion_type": "0",
+        "innodb_strict_mode": "1",
+        "unique_checks": "1",
+    }
+
     def __init__(self, url: sa.URL, busy_timeout_seconds: float) -> None:
         super().__init__(url, busy_timeout_seconds)
         self.has_local_infile = True
@@ -155,9 +245,18 @@ class MySQL(Backend):
 
     @override
     def set_up_session(self, connection: Any) -> None:
+        is_mariadb = "mariadb" in connection.get_server_info().lower()
+        wait_seconds = max(1, round(self.busy_timeout_seconds))
+        session = {
+            **self._SESSION,
+            "max_statement_time" if is_mariadb else "max_execution_time": "0",
+            "innodb_lock_wait_timeout": str(wait_seconds),
+            "lock_wait_timeout": str(wait_seconds),
+        }
         with connection.cursor() as cursor:
-            cursor.execute("SET SESSION sql_mode = 'TRADITIONAL', time_zone = '+00:00'")
-            cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {max(1, round(self.busy_timeout_seconds))}")
+            cursor.execute("SET NAMES utf8mb4")
+            cursor.execute("SET SESSION TRANSACTION READ WRITE")
+            cursor.execute("SET " + ", ".join(f"SESSION {name} = {value}" for name, value in session.items()))
 
     @override
     @contextmanager
@@ -220,6 +319,19 @@ class MySQL(Backend):
         if warning is not None:
             raise DataError(f"the {self.label} {MISFIT.hint} (table {table.name}, warning {warning[1]})")
         return True
+
+    @override
+    def fetch(
+        self, connection: sa.Connection, query: sa.Select[Any], schema: pa.Schema, batch_rows: int
+    ) -> Iterator[pa.Table]:
+        # One text per row: the driver is written in Python, and spends its time on each value.
+        line = sa.func.concat_ws(",", *(_csv_field(column) for column in query.selected_columns))
+        query = query.with_only_columns(sa.type_coerce(line, sa.String), maintain_column_froms=True)
+        with connection.execute(query, execution_options={"yield_per": batch_rows}) as result:
+            for lines in _batches(result.scalars(), batch_rows):
+                if None in lines:
+                    raise TOO_LARGE.kind(f"the {self.label} {TOO_LARGE.hint}")
+                yield from_csv("".join(f"{line}\n" for line in lines).encode(), schema, pa.timestamp("us"))
 
     def _insert(self, connection: sa.Connection, table: sa.Table, part: pa.RecordBatch) -> None:
         quote = connection.dialect.identifier_preparer.quote

@@ -13,7 +13,7 @@ COLUMNS = {
     "failed_windows": "Windows whose last read failed; they are due again.",
     "running_windows": "Windows that are being read now, or were cut off; these are due again.",
     "api_total": "Calls by the API's own count.",
-    "raw_rows": "Distinct rows in the raw copy. Right: equal to api_total.",
+    "raw_rows": "Rows in the raw copy. Right: equal to api_total.",
     "rejected": "Rows that cannot be a call, kept in rejected_rows.",
     "lake_rows": "Calls in the Parquet files. Right: raw_rows less rejected.",
     "warehouse_rows": "Calls in the table calls, deleted ones left out. Right: equal to lake_rows.",
@@ -22,6 +22,8 @@ COLUMNS = {
     "is_settled": "Whether it is complete, and will not be read again for late changes; else it is provisional.",
     "last_completed_at": "When the last of its windows was proven complete (UTC).",
     "late_changes": "Calls that later reads added, changed or found gone.",
+    "disputed_windows": "Windows that are published or held, and not proven: the API's answers contradict themselves, "
+    "or what is published. They are due again.",
 }
 
 
@@ -53,6 +55,7 @@ def view(export_windows: sa.Table) -> View:
         "is_settled": sa.case((is_settled, sa.true()), else_=sa.false()),
         "last_completed_at": sa.func.max(t.completed_at),
         "late_changes": whole(sa.func.sum(t.late_changes)),
+        "disputed_windows": how_many(t.status == "disputed"),
     }
     query = sa.select(*(columns[name].label(name) for name in COLUMNS)).group_by(t.call_date)
     return View("completeness", "What proves each local day complete: every count, side by side.", query, COLUMNS)

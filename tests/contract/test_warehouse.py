@@ -9,8 +9,10 @@ import pyarrow as pa
 import pytest
 
 from sinks.certificate import content_hash
-from sinks.merge import TIMES_COLUMNS, Changes, StagedWindow, WindowCounts
+from sinks.merge import Changes, StagedWindow
+from sinks.staged_tables import TIMES_COLUMNS
 from sinks.warehouse import Warehouse
+from sinks.window_rows import WindowCounts
 from tests.contract.windows import (
     END,
     LATER,
@@ -48,7 +50,7 @@ def test_a_changed_call_keeps_its_past(warehouse: Warehouse) -> None:
     other = call("two")
     publish(warehouse, [old, other], [participant("one", 0), participant("one", 1), participant("two", 0)])
     changes, _ = publish(warehouse, [new, other], [participant("one", 0, "user_9"), participant("two", 0)], now=LATER)
-    assert (changes.updated, changes.unchanged, changes.moved) == (1, 1, ())
+    assert (changes.updated, changes.unchanged, changes.left) == (1, 1, ())
     past = old | {"window_start": START, "first_seen_at": NOW, "updated_at": NOW, "deleted_at": None}
     first, second = read(warehouse, CALLS)
     assert first == past | new | {"updated_at": LATER}
@@ -92,7 +94,7 @@ def test_a_call_moves_to_another_window(warehouse: Warehouse) -> None:
     next_window = (END, END + timedelta(days=1))
     publish(warehouse, [call("moves", START + MILLISECOND), call("stays")])
     changes, counts = publish(warehouse, [call("moves", END)], now=LATER, window=next_window)
-    assert (changes.updated, changes.moved, counts.calls) == (1, (START + MILLISECOND,), 1)
+    assert (changes.updated, changes.left, counts.calls) == (1, (START + MILLISECOND,), 1)
     moved = read(warehouse, CALLS)[0]
     assert (moved["window_start"], moved["started_at"], moved["first_seen_at"]) == (END, END, NOW)
     changes, counts = publish(warehouse, [call("stays")], now=LATER + MILLISECOND)
@@ -129,7 +131,8 @@ def test_times_are_those_of_the_live_calls_between_two_starts(warehouse: Warehou
     changed = call("kept", START + MILLISECOND, agent_name="An")
     with warehouse.transaction() as connection, StagedWindow(warehouse, connection) as staged:
         staged.add(CALLS, batch(CALLS, [rows[0], changed, rows[3], call("new", START + 2 * MILLISECOND)]))
-        staged.replace(START, END, LATER)
+        staged.compare(START, END)
+        staged.replace(LATER)
         times = staged.times(START + MILLISECOND, START + 2 * MILLISECOND)
         nothing = staged.times(END, END)
     assert times.schema.equals(pa.schema([CALLS.arrow_schema.field(name) for name in TIMES_COLUMNS]))
@@ -146,7 +149,8 @@ def test_many_batches_are_one_window(warehouse: Warehouse) -> None:
     with warehouse.transaction() as connection, StagedWindow(warehouse, connection) as staged:
         for first in range(0, len(rows), 5_000):
             staged.add(CALLS, batch(CALLS, rows[first : first + 5_000]))
-        assert staged.replace(START, END, NOW).inserted == len(rows)
+        staged.compare(START, END)
+        assert staged.replace(NOW).inserted == len(rows)
         expected = WindowCounts(len(rows), content_hash(row["row_hash"] for row in rows))
         assert staged.counts(START, END) == expected
     assert [row["call_id"] for row in read(warehouse, CALLS)] == [row["call_id"] for row in rows]
@@ -159,7 +163,8 @@ def test_a_rolled_back_window_leaves_nothing(warehouse: Warehouse) -> None:
     def fail_after_the_merge() -> None:
         with warehouse.transaction() as connection, StagedWindow(warehouse, connection) as staged:
             staged.add(CALLS, batch(CALLS, [call("one", agent_name="An"), call("two")]))
-            assert staged.replace(START, END, LATER).inserted == 1
+            staged.compare(START, END)
+            assert staged.replace(LATER).inserted == 1
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -174,7 +179,8 @@ def test_two_windows_in_one_transaction(warehouse: Warehouse) -> None:
             with StagedWindow(warehouse, connection) as staged:
                 start = START + number * timedelta(days=1)
                 staged.add(CALLS, batch(CALLS, [call(f"call-{number}", start)]))
-                assert staged.replace(start, start + timedelta(days=1), NOW).inserted == 1
+                staged.compare(start, start + timedelta(days=1))
+                assert staged.replace(NOW).inserted == 1
     assert len(read(warehouse, CALLS)) == 2
 
 

@@ -12,8 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sinks.certificate import content_hash
-from sinks.merge import STAGED_COLUMNS, StagedWindow, WindowCounts
+from sinks.merge import StagedWindow
+from sinks.staged_tables import STAGED_COLUMNS
 from sinks.warehouse import Warehouse
+from sinks.window_rows import WindowCounts
 from tests.contract.windows import (
     AWKWARD,
     END,

@@ -10,8 +10,10 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from sinks.merge import STAGED_COLUMNS, Changes, StagedWindow, WindowCounts
+from sinks.merge import Changes, StagedWindow
+from sinks.staged_tables import STAGED_COLUMNS
 from sinks.warehouse import Warehouse
+from sinks.window_rows import WindowCounts
 from transforms.schema import CALL_PARTICIPANTS, CALLS, REJECTED_ROWS, TABLES, Table
 
 Row = dict[str, Any]
@@ -22,9 +24,7 @@ NOW = datetime(2024, 3, 2, 1, 2, 3, 456000, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
 MILLISECOND = timedelta(milliseconds=1)
 
-NOTHING = Changes(
-    inserted=0, updated=0, restored=0, vanished=0, unchanged=0, rejects_added=0, rejects_removed=0, moved=()
-)
+NOTHING = Changes(inserted=0, updated=0, restored=0, vanished=0, unchanged=0, rejects_added=0, rejects_removed=0)
 
 
 def call(call_id: str, started_at: datetime = START, **values: Any) -> Row:
@@ -79,7 +79,8 @@ def publish(
     with warehouse.transaction() as connection, StagedWindow(warehouse, connection) as staged:
         for table, rows in ((CALLS, calls), (CALL_PARTICIPANTS, participants), (REJECTED_ROWS, rejects)):
             staged.add(table, batch(table, rows))
-        return staged.replace(*window, now), staged.counts(*window)
+        staged.compare(*window)
+        return staged.replace(now), staged.counts(*window)
 
 
 def read(warehouse: Warehouse, table: Table) -> list[Row]:

@@ -17,6 +17,7 @@ import stamina
 
 from pipelines.context import utc_now
 from pipelines.export import READ_ATTEMPTS, Event, Outcome, Step
+from pipelines.planner import Due
 from pipelines.run import RunSummary, plan_days
 from pipelines.stringeex.simulator import (
     Portal,
@@ -172,48 +173,61 @@ def test_a_window_is_not_believed_to_be_empty_at_the_first_word(portal: Portal, 
     assert_holds(export, portal.rows(*range_ms(FIRST, FIRST)), FIRST, FIRST)
 
     portal.faults.append(NothingThere())
+    before = export.files()
     emptied = export.run(FIRST, FIRST, force=True)
-    assert emptied.is_complete
-    assert emptied.totals["calls_vanished"] == calls
+    [held] = emptied.with_outcome(Outcome.HELD)
+    assert f"{calls} of the {calls} calls" in (held.error or "")
+    assert {name: found for name, found in export.files().items() if "raw" not in name} == {
+        name: found for name, found in before.items() if "raw" not in name
+    }
+    assert export.warehouse(CALLS)["deleted_at"].null_count == calls
 
 
-def test_a_call_that_moves_to_another_day_leaves_its_old_one(portal: Portal, export: Export) -> None:
+def test_a_call_that_moves_to_another_day_leaves_its_old_one_in_the_same_run(portal: Portal, export: Export) -> None:
     export.run(FIRST, SMALL_LAST)
     row = some_call(portal, FIRST)
     portal.remove_call(row["id"])
     moved = dict(row, start_time=range_ms(SMALL_LAST, SMALL_LAST)[0] + 5)
     portal.add_call(moved, start_ms=moved["start_time"])
-    export.run(SMALL_LAST, SMALL_LAST, force=True)
-    assert [result.due for result in export.run(FIRST, SMALL_LAST).results] == ["reread"]
+    run = export.run(SMALL_LAST, SMALL_LAST, force=True)
+    assert run.is_complete
+    assert [(result.window.call_date, result.due) for result in run.results] == [
+        (SMALL_LAST, Due.FORCED),
+        (FIRST, Due.DISPUTED),
+    ]
     assert export.lake(CALLS).equals(export.warehouse(CALLS))
     assert export.lake(CALLS)["call_id"].to_pylist().count(row["id"]) == 1
+    assert export.run(FIRST, SMALL_LAST).results == []
 
 
 @pytest.mark.parametrize("version_2", [True, False])
 @pytest.mark.parametrize("wrong", [{"offset": 3}, {"offset": -3}, {"form": "missing"}])
-def test_a_wrong_count_fails_its_window_and_moves_nothing(
+def test_a_wrong_count_disputes_its_window_and_withholds_nothing(
     wrong: dict[str, Any], version_2: bool, portal: Portal, export: Export
 ) -> None:
     portal.options.supports_version_2 = version_2
     day = f"{range_ms(SMALL_LAST, SMALL_LAST)[0]}-"
     portal.faults.append(WrongTotal(**wrong, when=lambda request: day in str(request.query)))
+    served = portal.rows(*range_ms(FIRST, SMALL_LAST), version=2 if version_2 else 1)
 
     summary = export.run(FIRST, SMALL_LAST)
 
     assert not summary.is_complete
-    [failed] = summary.with_outcome(Outcome.FAILED)
-    assert failed.window.call_date == SMALL_LAST
-    assert failed.error is not None
-    if "offset" in wrong:
-        served = len(portal.rows(*range_ms(SMALL_LAST, SMALL_LAST)))
-        assert str(served) in failed.error
-    assert set(export.warehouse(CALLS)["call_date"].to_pylist()) == {FIRST, FIRST + timedelta(days=1)}
-    assert not any(str(SMALL_LAST) in name for name in export.files())
+    [disputed] = summary.with_outcome(Outcome.DISPUTED)
+    assert disputed.window.call_date == SMALL_LAST
+    assert disputed.error is not None
+    assert str(len(portal.rows(*range_ms(SMALL_LAST, SMALL_LAST)))) in disputed.error
+    assert sorted(export.warehouse(CALLS)["call_id"].to_pylist()) == sorted(row["id"] for row in served)
+    assert export.lake(CALLS).equals(export.warehouse(CALLS))
+
+    files = export.files()
+    again = export.run(FIRST, SMALL_LAST)
+    assert [result.due for result in again.results] == [Due.DISPUTED]
+    assert export.files() == files
 
     portal.faults.clear()
     healed = export.run(FIRST, SMALL_LAST)
     assert [result.window.call_date for result in healed.results] == [SMALL_LAST]
-    served = portal.rows(*range_ms(FIRST, SMALL_LAST), version=2 if version_2 else 1)
     assert_holds(export, served, FIRST, SMALL_LAST)
 
 

@@ -1,6 +1,8 @@
 """Settings: read from the environment and .env, reported all at once, and silent about secrets."""
 
+import io
 import pickle
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -205,3 +207,74 @@ def test_importing_the_settings_is_light():
     heavy = "{'sqlalchemy', 'pandas', 'prefect', 'phonenumbers', 'httpx', 'pyarrow'}"
     code = f"import sys, pipelines.settings; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["CALLHISTORY_WAREHOUSE_URL", "CALLHISTORY_NEW_WAREHOUSE_URL"])
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql", "mariadb"])
+@pytest.mark.parametrize(
+    "password",
+    ["one@two/three", "one@two", "one/two", "one#two", "one?two", "12/two", "@one", "one@", "one:@two", "a/b@c"],
+)
+def test_no_piece_of_a_password_that_is_not_escaped_is_shown(name, scheme, password):
+    message = problem_with(name, f"{scheme}://somebody:{password}@some.host/some_database")
+    assert "%40" in message
+    for piece in re.split(r"[@/#?:]", password):
+        assert len(piece) < 2 or piece not in message
+    assert "some.host" not in message
+
+
+@pytest.mark.parametrize("user", ["some/body", "some@body", "some/body:one"])
+def test_no_piece_of_a_user_that_is_not_escaped_is_shown(user):
+    message = problem_with("CALLHISTORY_WAREHOUSE_URL", f"postgresql://{user}@some.host/some_database")
+    assert "%2F" in message
+    assert "body" not in message
+
+
+@pytest.mark.parametrize("password", ["one:two", "one%40two%2Fthree", "p%25", "[one", "one two"])
+def test_a_password_that_can_be_told_is_used_as_it_is(password):
+    from urllib.parse import unquote
+
+    from sqlalchemy.engine import make_url
+
+    given = f"postgresql://u:{password}@host:5432/db?sslmode=require"
+    url = make_url(
+        load_settings(overrides={**KEY_PAIR, "CALLHISTORY_WAREHOUSE_URL": given}).warehouse_url.get_secret_value()
+    )
+    assert (url.password, url.host, url.port, url.database) == (unquote(password), "host", 5432, "db")
+
+
+@pytest.mark.parametrize("name", ["CALLHISTORY_LAKE_URL", "CALLHISTORY_ARCHIVE_URL"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://hush-key:hush-hush@bucket/prefix",
+        "s3://hush-key@bucket/prefix",
+        "gs://hush:hush@bucket",
+        "https://hush:hush@host/lake",
+        "ftp://u:hush/hush@host/lake",
+        "sftp://u:1/hush@host/lake",
+        "sftp://u:a@hush/hush@host/lake",
+    ],
+)
+def test_a_key_in_the_address_of_a_storage_is_refused_and_not_shown(name, url):
+    message = problem_with(name, url)
+    assert "environment" in message
+    assert "hush" not in message
+
+
+@pytest.mark.parametrize(
+    ("url", "location"),
+    [
+        ("ftp://u:hush@host/lake", "ftp://host/lake"),
+        ("ftp://u:hu@sh@host:21/lake", "ftp://host:21/lake"),
+        ("memory://bucket/lake?token=hush#hush", "memory://bucket/lake"),
+    ],
+)
+def test_the_address_of_a_storage_is_shown_without_user_password_and_options(url, location, monkeypatch):
+    from fsspec.implementations.ftp import FTPFileSystem
+
+    from sinks.storage import Storage
+
+    monkeypatch.setattr(FTPFileSystem, "_connect", lambda self: setattr(self, "ftp", io.StringIO()))
+    settings = load_settings(overrides={**KEY_PAIR, "CALLHISTORY_LAKE_URL": url})
+    assert Storage(settings.lake_url).location == location

@@ -1,0 +1,54 @@
+"""The temporary tables of one window: what was read, and how it differs from what the warehouse holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+
+import sqlalchemy as sa
+
+from sinks.bookkeeping import TIMES
+from transforms.schema import CALL_PARTICIPANTS, CALLS, REJECTED_ROWS, Column, Table
+from transforms.types import INSTANT, TEXT
+
+_PREFIX = "callhistory_staged_"
+
+INSERTED, UPDATED, RESTORED, VANISHED = "inserted", "updated", "restored", "vanished"
+
+STAGED_COLUMNS = {
+    CALLS.name: (*CALLS.source_columns, "row_hash"),
+    CALL_PARTICIPANTS.name: CALL_PARTICIPANTS.column_names,
+    REJECTED_ROWS.name: tuple(name for name in REJECTED_ROWS.column_names if name != "first_seen_at"),
+}
+"""The columns of a batch, by table: all but those that the warehouse fills in itself."""
+
+TIMES_COLUMNS = ("call_id", *TIMES)
+"""The columns that ``StagedWindow.times`` answers with."""
+
+DIFFERENCES = Table(
+    "differences",
+    "Calls that the staged window adds, changes or no longer has.",
+    (
+        CALLS["call_id"],
+        Column("kind", TEXT, "What happens to the call.", nullable=False, max_length=16),
+        Column("previous_started_at", INSTANT, "When the call started as the warehouse had it; null for a new one."),
+    ),
+)
+
+
+@cache
+def temporary_tables() -> tuple[dict[str, sa.Table], sa.Table]:
+    """Return the tables that rows are staged in, by the table they go to, and that of the differences.
+
+    Made once: SQLAlchemy compiles a statement again for every new table object in it.
+    """
+    metadata = sa.MetaData()
+
+    def temporary(table: Table, names: Iterable[str]) -> sa.Table:
+        columns = [table[name].sql_column() for name in names]
+        for column in columns:
+            column.comment = None
+        return sa.Table(_PREFIX + table.name, metadata, *columns, prefixes=["TEMPORARY"])
+
+    staged = {t.name: temporary(t, STAGED_COLUMNS[t.name]) for t in (CALLS, CALL_PARTICIPANTS, REJECTED_ROWS)}
+    return staged, temporary(DIFFERENCES, DIFFERENCES.column_names)

@@ -1,0 +1,13 @@
+"""What tells one call from another: the id of a row, read in one way by everybody."""
+
+from __future__ import annotations
+
+from transforms.columns import CALL_ID_MAX_LENGTH
+from transforms.fields import is_storable, text
+from transforms.json_text import JsonValue
+
+
+def call_id_of(row: JsonValue) -> str | None:
+    """Return the id of a row: its text as it is, or an integer's digits; null where it has no usable one."""
+    call_id = text(row.get("id")) if isinstance(row, dict) else None
+    return call_id if call_id and len(call_id) <= CALL_ID_MAX_LENGTH and is_storable(call_id) else None
