@@ -339,5 +339,5 @@ def _transport_error(endpoint: str, error: httpx.HTTPError) -> TransportError:
     if isinstance(error, httpx.ConnectError):
         return TransportError(f"{endpoint}: no connection ({error})")
     if isinstance(error, httpx.TimeoutException):
-        return TransportError(f"{endpoint}: no answer in time ({type(error).__name__})")
+        return TransportError(f"{endpoint}: no answer, or it did not end in time ({type(error).__name__})")
     return TransportError(f"{endpoint}: the connection broke or the answer is unreadable ({type(error).__name__})")

@@ -25,14 +25,12 @@ class AnswerTimeout(float):
     has seen; elsewhere it is a read time-out like any other.
     """
 
-    def __new__(cls, next_bytes_seconds: float, whole_seconds: float) -> AnswerTimeout:
-        timeout = super().__new__(cls, next_bytes_seconds)
-        timeout._whole_seconds = whole_seconds
-        timeout._ends_at = None
-        return timeout
+    def __new__(cls, next_bytes_seconds: float, whole_seconds: float) -> AnswerTimeout:  # noqa: D102
+        return super().__new__(cls, next_bytes_seconds)
 
-    _whole_seconds: float
-    _ends_at: float | None
+    def __init__(self, next_bytes_seconds: float, whole_seconds: float) -> None:
+        self._whole_seconds = whole_seconds
+        self._ends_at: float | None = None
 
     def left_seconds(self) -> float:
         """Return how long the next read may take; nothing is left when it is not positive."""

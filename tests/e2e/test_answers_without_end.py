@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import threading
-from datetime import date, timedelta
 from functools import partial
 
 import httpx
@@ -16,7 +15,7 @@ from pipelines.stringeex.deadline import AnswerTimeout
 from pipelines.stringeex.simulator import CREDENTIALS, NO_LIMITS, Portal, PortalOptions, SimulatedPortal
 from pipelines.stringeex.simulator import faults as fault
 from tests.e2e.command import account, command_line, environment
-from tests.exports import Export, export_of
+from tests.exports import export_of
 from transforms.errors import RetryableError, TransportError
 
 KEY_PAIR = {
@@ -25,7 +24,7 @@ KEY_PAIR = {
 }
 LOGIN = {"STRINGEEX_EMAIL": CREDENTIALS.email, "STRINGEEX_PASSWORD": CREDENTIALS.password}
 ONCE = RetryPolicy(attempts=1, attempts_unreached=1)
-DAY = date(2026, 1, 5)
+CALL_ID = "call-vn-1-AAAAAAAAAA-1767546000001"
 WINDOW = {"time": "1767546000000-1767632399999", "version": "2"}
 NO_HEAD = {
     "StallHead": partial(fault.StallHead, seconds_per_byte=0.05),
@@ -40,7 +39,8 @@ NO_END = NO_HEAD | {
 @pytest.fixture
 def portal():
     portal = Portal(options=PortalOptions(rate_limits=NO_LIMITS))
-    portal.add_call({"id": "call-vn-1-AAAAAAAAAA-1767546000001", "start_time": 1767546000001})
+    times = {"start_time": 1767546000001, "end_time": 1767546060001, "answer_time": 1767546000001}
+    portal.add_call({"id": CALL_ID, **times, "talk_duration": 60, "recorded": 1})
     return portal
 
 
@@ -71,7 +71,7 @@ def test_the_head_of_a_recording_that_never_ends_is_given_up(portal, server, kin
     with (
         client_of(server) as client,
         pytest.raises(TransportError, match="in time"),
-        client.stream("download_recording", path_values={"call_id": "call-vn-1-AAAAAAAAAA-1767546000001"}),
+        client.stream("download_recording", path_values={"call_id": CALL_ID}),
     ):
         pass
 
@@ -80,7 +80,7 @@ def test_the_body_of_a_recording_may_take_longer_than_its_head(portal, server):
     portal.faults.append(fault.Stall(operation="download_recording", seconds_per_byte=0.03))
     with (
         client_of(server) as client,
-        client.stream("download_recording", path_values={"call_id": "call-vn-1-BBBBBBBBBB-1767546000001"}) as response,
+        client.stream("download_recording", path_values={"call_id": "call-vn-1-BBBBBBBBBB-1"}) as response,
     ):
         assert len(response.read()) * 0.03 > 3 * 0.15
 
@@ -135,33 +135,26 @@ def test_time_spent_sending_is_not_the_answers():
     assert timeout.left_seconds() == 0.5
 
 
-def export(server, tmp_path, **settings) -> Export:
-    return export_of(server.base_url, f"duckdb:///{tmp_path}/w.duckdb", tmp_path, **settings)
-
-
-@pytest.mark.parametrize("kind", NO_HEAD)
-def test_a_day_whose_answers_never_end_fails_and_its_claim_is_given_back(portal, server, tmp_path, kind):
-    place = export(server, tmp_path, STRINGEEX_TIMEOUT_SECONDS="0.05")
-    portal.faults.append(NO_HEAD[kind](after=1))
-    assert not place.run(DAY - timedelta(days=1), DAY).is_complete
-    with place.open() as pipeline:
-        rows = pipeline.ledger.rows()
-    assert {row.claimed_by for row in rows} == {None}
-    portal.faults.clear()
-    assert place.run(DAY - timedelta(days=1), DAY).is_complete
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_is_heard_while_an_answer_never_ends(portal, server, tmp_path, number):
+def test_ctrl_c_is_heard_while_an_answer_never_ends_and_the_claim_is_given_back(portal, server, tmp_path):
     portal.faults.append(fault.ContinueForever(seconds_between=0.5, after=1))
-    portal.faults.insert(0, fault.Hook(after=1, count=1, action=lambda *_: running.send_signal(number)))
-    settings = account(server.base_url, CALLHISTORY_WAREHOUSE_URL=f"duckdb:///{tmp_path}/w.duckdb")
+    portal.faults.insert(0, fault.Hook(after=1, count=1, action=lambda *_: running.send_signal(signal.SIGINT)))
+    place = export_of(server.base_url, f"duckdb:///{tmp_path}/w.duckdb", tmp_path)
+    settings = account(
+        server.base_url,
+        CALLHISTORY_WAREHOUSE_URL=f"duckdb:///{tmp_path}/w.duckdb",
+        CALLHISTORY_LAKE_URL=str(tmp_path / "lake"),
+        STRINGEEX_TIMEOUT_SECONDS="600",
+    )
     running = subprocess.Popen(
         command_line("backfill", "--from=2026-01-05", "--to=2026-01-06"),
         cwd=tmp_path,
-        env=environment(settings | {"STRINGEEX_TIMEOUT_SECONDS": "600"}),
+        env=environment(settings),
         stderr=subprocess.PIPE,
         text=True,
     )
     _, stderr = running.communicate(timeout=60)
     assert running.returncode == 130, stderr
+    with place.open() as pipeline:
+        rows = pipeline.ledger.rows()
+    assert rows
+    assert {row.claimed_by for row in rows} == {None}
