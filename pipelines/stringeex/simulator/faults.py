@@ -83,6 +83,18 @@ class Envelope(Fault):
 
 
 @dataclass(kw_only=True)
+class CodeAs(Fault):
+    """The envelope's code, ``r`` 0 of a success, in another JSON type, or left out."""
+
+    form: Literal["float", "text", "text_float", "false", "true", "null", "missing"] = "float"
+
+    def on_answer(self, response: Response) -> Response:  # noqa: D102
+        code = {"float": "0.0", "text": '"0"', "text_float": '"0.0"'}.get(self.form, self.form)
+        odd = b"" if self.form == "missing" else b'"r":%s,' % code.encode()
+        return dataclasses.replace(response, body=response.body.replace(b'"r":0,', odd, 1))
+
+
+@dataclass(kw_only=True)
 class AuthRejected(Fault):
     """A good token is refused, in one of the ways the portal may do it."""
 
@@ -311,7 +323,7 @@ FAULTS: dict[str, type[Fault]] = {
     for kind in (
         Reset, Close, Status, RateLimited, Envelope, AuthRejected, Html, EmptyBody, InvalidJson, Redirect, GzipBomb,
         RepeatPage, LoopSearchAfter, OtherWindow, WrongTotal, DropRows, NothingThere, HugePage, Cut, Stall, CookieBomb,
-        StallHead, ContinueForever, EndlessBody,
+        StallHead, ContinueForever, EndlessBody, CodeAs,
         RenameField, DropField, NullField, FieldAs, FewerRows, OnlyShare, OtherPortal,
     )
 }  # fmt: skip
