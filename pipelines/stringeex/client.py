@@ -22,6 +22,7 @@ from pipelines.setting_values import is_loopback
 from pipelines.settings import Settings
 from pipelines.stringeex.auth import TOKEN_HEADER, KeyPairAuth, PortalLoginAuth, TokenAuth
 from pipelines.stringeex.budget import Priority, RequestBudget, open_budget
+from pipelines.stringeex.deadline import AnswerTimeout, keep_deadlines
 from pipelines.stringeex.endpoints import Operation
 from pipelines.stringeex.envelope import RejectedError, parse, read_body, retry_after_seconds
 from transforms.errors import (
@@ -32,6 +33,9 @@ from transforms.errors import (
     SettingsError,
     TransportError,
 )
+
+_LONGEST_CONNECT_SECONDS = 5.0
+_TIMEOUTS_PER_ANSWER = 3
 
 T = TypeVar("T")
 Params = Sequence[tuple[str, str]] | Mapping[str, str]
@@ -129,7 +133,6 @@ class StringeeXClient:
         self._closed = threading.Event()
         self._auth = self._choose_auth()
         self._http = httpx.Client(
-            timeout=httpx.Timeout(settings.timeout_seconds, connect=min(5.0, settings.timeout_seconds)),
             limits=httpx.Limits(max_connections=100, max_keepalive_connections=100, keepalive_expiry=5.0),
             headers={"User-Agent": f"callhistory/{version('callhistory')}", "Accept-Encoding": "gzip"},
             # A session cookie would be a second way to authenticate, which nobody renews or checks.
@@ -140,6 +143,7 @@ class StringeeXClient:
             verify=_certificates(),
             transport=transport,
         )
+        keep_deadlines(self._http)
 
     def __enter__(self) -> StringeeXClient:
         return self
@@ -154,7 +158,7 @@ class StringeeXClient:
         return self._reached
 
     def close(self) -> None:
-        """Close the connections; a thread that waits for the budget is let go with a RetryableError."""
+        """Close the connections; a thread that waits for the budget or an answer is let go with a RetryableError."""
         self._closed.set()
         self._http.close()
 
@@ -197,19 +201,18 @@ class StringeeXClient:
         """Open the answer to a reading ``operation``, unread, whatever its status: for bodies that are no envelope.
 
         ``url`` is an absolute link to use instead of the operation's own path; the token goes along only where it may.
-        One attempt, through the budget; HTTP 429 is noted there. Raises TransportError.
+        One attempt, through the budget; HTTP 429 is noted there. Status and headers have to arrive in time as a whole;
+        how long the body may take is for the caller to say. Raises TransportError.
         """
         declared = self.settings.operation(operation)
         self.budget.acquire(operation, self._closed)
-        try:
-            with self._http.stream(
-                declared.method, url or self._url(declared, path_values or {}), headers=headers, auth=self._auth
-            ) as response:
-                if response.status_code == 429:
-                    self.budget.blocked(operation, retry_after_seconds(response))
-                yield response
-        except httpx.HTTPError as error:
-            raise _transport_error(declared.endpoint, error) from error
+        address = url or self._url(declared, path_values or {})
+        with self._answer(declared.endpoint, declared.method, address, headers=headers, auth=self._auth) as answer:
+            response, timeout = answer
+            timeout.lift()
+            if response.status_code == 429:
+                self.budget.blocked(operation, retry_after_seconds(response))
+            yield response
 
     def renew_token(self, response: httpx.Response) -> None:
         """Drop the token that an answer of `stream` rejected; the next request gets a new one."""
@@ -261,13 +264,9 @@ class StringeeXClient:
         if auth:
             auth.token()  # before the budget is asked: getting one may take a request of its own
         request.budget_seconds += self.budget.acquire(operation.name, self._closed)
-        deadline = time.monotonic() + 3 * self.settings.timeout_seconds
-        try:
-            with self._http.stream(method, url, auth=auth, **request.send) as response:
-                self._reached = True
-                body = read_body(response, endpoint, deadline=deadline)
-        except httpx.HTTPError as error:
-            raise _transport_error(endpoint, error) from error
+        with self._answer(endpoint, method, url, auth=auth, **request.send) as (response, _):
+            self._reached = True
+            body = read_body(response, endpoint, deadline=time.monotonic() + self._answer_seconds)
         try:
             return parse(response, body, endpoint, transient_codes=self.settings.transient_codes)
         except RateLimitedError as error:
@@ -277,6 +276,28 @@ class StringeeXClient:
             if auth:
                 auth.renew(response.request.headers.get(TOKEN_HEADER))
             raise
+
+    @contextlib.contextmanager
+    def _answer(
+        self, endpoint: str, method: str, url: str, **send: Any
+    ) -> Iterator[tuple[httpx.Response, AnswerTimeout]]:
+        """Send a request and open its answer, which has to arrive as a whole within `_answer_seconds`."""
+        seconds = self.settings.timeout_seconds
+        read = AnswerTimeout(seconds, self._answer_seconds)
+        try:
+            timeout = httpx.Timeout(seconds, connect=min(_LONGEST_CONNECT_SECONDS, seconds), read=read)
+            with self._http.stream(method, url, timeout=timeout, **send) as response:
+                yield response, read
+        except httpx.HTTPError as error:
+            raise _transport_error(endpoint, error) from error
+        except RuntimeError as error:
+            if not self._closed.is_set():
+                raise
+            raise RetryableError(f"{endpoint}: stopped") from error  # httpx sends nothing once it is closed
+
+    @property
+    def _answer_seconds(self) -> float:
+        return _TIMEOUTS_PER_ANSWER * self.settings.timeout_seconds
 
     def _url(self, operation: Operation, path_values: Mapping[str, str]) -> str:
         path = operation.path.format_map({name: quote(value, safe="") for name, value in path_values.items()})
@@ -318,5 +339,5 @@ def _transport_error(endpoint: str, error: httpx.HTTPError) -> TransportError:
     if isinstance(error, httpx.ConnectError):
         return TransportError(f"{endpoint}: no connection ({error})")
     if isinstance(error, httpx.TimeoutException):
-        return TransportError(f"{endpoint}: no answer in time ({type(error).__name__})")
+        return TransportError(f"{endpoint}: no answer, or it did not end in time ({type(error).__name__})")
     return TransportError(f"{endpoint}: the connection broke or the answer is unreadable ({type(error).__name__})")

@@ -18,6 +18,7 @@ _SPEAKS_OF_AUTHENTICATION = re.compile(r"auth(?!or\b)|token|jwt", re.IGNORECASE)
 _SAYS_TRY_AGAIN = re.compile(
     r"busy|try again|temporar|overload|too many|time.?out|timed out|unavailable", re.IGNORECASE
 )
+_WHOLE_NUMBER = re.compile(r"\s*([+-]?[0-9]{1,9})(?:\.0*)?\s*")
 _PRIVATE = re.compile(r"\S+@\S+|\+?\d[\d\s.-]{6,}\d|(?=[\w.-]*\d)[\w-]{16,}(\.[\w-]+)*")
 
 
@@ -55,6 +56,10 @@ def parse(
 
     Raises RateLimitedError (429), ServerError (5xx, transient ``r``), RejectedError (401, 403, a message about
     the token), ApiError (any other refusal) and TransportError (no envelope).
+
+    ``r`` may be a number or a string of one. Without a code (none, null, or what is no whole number, such as a boolean,
+    which could mean either) an answer is taken for what was asked for only when its ``data`` says something: an empty
+    one may as well come from a gateway that knows nothing.
     """
     status = response.status_code
     if status == 429:
@@ -80,9 +85,9 @@ def parse(
         raise RejectedError(f"{endpoint}: {said}")
     if status >= 400:
         raise ApiError(f"{endpoint}: {said}", status=status, r=r)
-    if not isinstance(envelope, dict) or r is None:
+    if not isinstance(envelope, dict) or (r is None and not _says_something(envelope.get("data"))):
         raise TransportError(f"{endpoint}: HTTP {status}, but the answer is JSON without the envelope's `r`")
-    if r == 0:
+    if r is None or r == 0:
         rest = {key: value for key, value in envelope.items() if key not in ("r", "msg", "message")}
         return rest.get("data", rest)
     if _SPEAKS_OF_AUTHENTICATION.search(message):
@@ -106,12 +111,21 @@ def retry_after_seconds(response: httpx.Response) -> float | None:
 def _code_and_message(envelope: Any) -> tuple[int | None, str]:
     if not isinstance(envelope, dict):
         return None, ""
-    r = envelope.get("r")
-    if isinstance(r, str) and re.fullmatch(r"-?\d{1,9}", r):
-        r = int(r)
     message = envelope.get("msg") or envelope.get("message") or ""
-    code = r if isinstance(r, int) and not isinstance(r, bool) else None
-    return code, _printable(message) if isinstance(message, str) else ""
+    return _code(envelope.get("r")), _printable(message) if isinstance(message, str) else ""
+
+
+def _code(r: Any) -> int | None:
+    """A whole number of any JSON type; a boolean is none, though Python counts it as one."""
+    if isinstance(r, str):
+        return int(match[1]) if (match := _WHOLE_NUMBER.fullmatch(r)) else None
+    if isinstance(r, float):
+        return int(r) if r.is_integer() else None
+    return r if isinstance(r, int) and not isinstance(r, bool) else None
+
+
+def _says_something(data: Any) -> bool:
+    return isinstance(data, dict) and any(data.values())
 
 
 def _printable(message: str) -> str:

@@ -92,6 +92,20 @@ BAD_DAYS = {
         {"STRINGEEX_TIMEOUT_SECONDS": "0.2"},
         attempts=1,
     ),
+    "stalls-head": BadDay(
+        lambda: fault.StallHead(when=first_day, seconds_per_byte=0.05),
+        FAILED_THEN_COMPLETE,
+        "did not end in time",
+        {"STRINGEEX_TIMEOUT_SECONDS": "0.2"},
+        attempts=1,
+    ),
+    "continues": BadDay(
+        lambda: fault.ContinueForever(when=first_day, seconds_between=0.05),
+        FAILED_THEN_COMPLETE,
+        "did not end in time",
+        {"STRINGEEX_TIMEOUT_SECONDS": "0.2"},
+        attempts=1,
+    ),
     "cookie-bomb": BadDay(lambda: fault.CookieBomb(), SURVIVED),
     "clock": BadDay(lambda: fault.Hook(when=later_page, action=_clock), SURVIVED),
 }

@@ -83,6 +83,18 @@ class Envelope(Fault):
 
 
 @dataclass(kw_only=True)
+class CodeAs(Fault):
+    """The envelope's code, ``r`` 0 of a success, in another JSON type, or left out."""
+
+    form: Literal["float", "text", "text_float", "false", "true", "null", "missing"] = "float"
+
+    def on_answer(self, response: Response) -> Response:  # noqa: D102
+        code = {"float": "0.0", "text": '"0"', "text_float": '"0.0"'}.get(self.form, self.form)
+        odd = b"" if self.form == "missing" else b'"r":%s,' % code.encode()
+        return dataclasses.replace(response, body=response.body.replace(b'"r":0,', odd, 1))
+
+
+@dataclass(kw_only=True)
 class AuthRejected(Fault):
     """A good token is refused, in one of the ways the portal may do it."""
 
@@ -244,6 +256,38 @@ class Stall(Fault):
 
 
 @dataclass(kw_only=True)
+class StallHead(Fault):
+    """The whole answer trickles in, status line and headers too, a byte per ``seconds_per_byte``."""
+
+    seconds_per_byte: float = 1.0
+
+    def on_answer(self, response: Response) -> Response:  # noqa: D102
+        return dataclasses.replace(response, delivery="stall_head", seconds_per_byte=self.seconds_per_byte)
+
+
+@dataclass(kw_only=True)
+class ContinueForever(Fault):
+    """The server says ``100 Continue`` every ``seconds_between``, and never answers."""
+
+    seconds_between: float = 0.5
+
+    def instead(self, portal: Portal, request: Request) -> Response:  # noqa: D102
+        again = b"HTTP/1.1 100 Continue\r\n\r\n"
+        return Response(200, again, delivery="endless_head", seconds_per_byte=self.seconds_between)
+
+
+@dataclass(kw_only=True)
+class EndlessBody(Fault):
+    """A chunked body without an end, compressed, of which nothing ever comes out; a piece every ``seconds_between``."""
+
+    seconds_between: float = 0.5
+
+    def instead(self, portal: Portal, request: Request) -> Response:  # noqa: D102
+        response = Response(200, b"\x00\x00\x00\xff\xff", headers={"Content-Encoding": "deflate"})
+        return dataclasses.replace(response, delivery="endless", seconds_per_byte=self.seconds_between)
+
+
+@dataclass(kw_only=True)
 class CookieBomb(Fault):
     """An answer that wants to leave ``cookies`` cookies of 3,000 bytes (clients stop reading at about 100 headers)."""
 
@@ -279,6 +323,7 @@ FAULTS: dict[str, type[Fault]] = {
     for kind in (
         Reset, Close, Status, RateLimited, Envelope, AuthRejected, Html, EmptyBody, InvalidJson, Redirect, GzipBomb,
         RepeatPage, LoopSearchAfter, OtherWindow, WrongTotal, DropRows, NothingThere, HugePage, Cut, Stall, CookieBomb,
+        StallHead, ContinueForever, EndlessBody, CodeAs,
         RenameField, DropField, NullField, FieldAs, FewerRows, OnlyShare, OtherPortal,
     )
 }  # fmt: skip

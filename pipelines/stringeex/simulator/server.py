@@ -148,6 +148,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
                 os.close(self.connection.detach())
             return
+        if response.delivery in ("endless", "endless_head"):
+            self._deliver_without_end(response)
+            return
         head = self._head(response)
         if response.delivery == "whole":
             self.wfile.write(head + (b"" if self.command == "HEAD" else response.body))
@@ -155,19 +158,29 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(head + response.body[: len(response.body) // 2])
             self.close_connection = True
         else:
-            self.wfile.write(head)
-            for byte in response.body:
+            stalled = head + response.body if response.delivery == "stall_head" else response.body
+            if response.delivery == "stall":
+                self.wfile.write(head)
+            for byte in stalled:
                 if self.server.stopping.wait(response.seconds_per_byte):
                     break
                 self.wfile.write(bytes((byte,)))
             self.close_connection = True
 
+    def _deliver_without_end(self, response: Response) -> None:
+        piece = response.body
+        if response.delivery == "endless":
+            response.headers["Transfer-Encoding"] = "chunked"
+            self.wfile.write(self._head(response))
+            piece = b"%x\r\n%b\r\n" % (len(piece), piece)
+        self.close_connection = True
+        while not self.server.stopping.wait(response.seconds_per_byte):
+            self.wfile.write(piece)
+
     def _head(self, response: Response) -> bytes:
-        fields = {
-            "Server": "simulated-portal",
-            "Content-Type": response.content_type,
-            "Content-Length": str(len(response.body)),
-        } | response.headers
+        fields = {"Server": "simulated-portal", "Content-Type": response.content_type} | response.headers
+        if response.delivery != "endless":
+            fields = {"Content-Length": str(len(response.body))} | fields
         lines = [f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}"]
         # a name may carry a number behind a colon, so that a dict can hold several cookies
         lines += [f"{name.partition(':')[0]}: {value}" for name, value in fields.items()]

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-Delivery = Literal["whole", "close", "reset", "cut", "stall"]
+Delivery = Literal["whole", "close", "reset", "cut", "stall", "stall_head", "endless", "endless_head"]
 
 
 @dataclass(slots=True)
@@ -46,7 +46,10 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """An answer, and how it reaches the client: whole, cut short, a byte at a time, or not at all."""
+    """An answer, and how it reaches the client: whole, cut short, a byte at a time, without end, or not at all.
+
+    Without end: the body over and over, behind the head as chunks of it, or in place of a head.
+    """
 
     status: int
     body: bytes
