@@ -75,7 +75,7 @@ def _undressed(value: str) -> str:
 
 
 def _plain(character: str) -> str:
-    category = unicodedata.category(character)
+    category = _DASH if character == "\N{MINUS SIGN}" else unicodedata.category(character)
     return {_INVISIBLE: "", _DASH: "-", _SPACE: " "}.get(category, character)
 
 

@@ -502,11 +502,8 @@ def test_the_hash_of_a_row_stays_what_it_was() -> None:
 def test_what_can_be_used_is_counted_over_calls_and_rejects(rows: list[Any]) -> None:
     result = normalised(rows)
     assert result.usable["id"] == sum(call_id_of(row) is not None for row in rows)
-    assert result.usable["start_time"] == sum(
-        instant_ms(r.get("start_time")) is not None for r in rows if isinstance(r, dict)
-    )
-    for field in ("direction", "status"):
-        assert result.usable[field] == sum(whole_number(r.get(field)) is not None for r in rows if isinstance(r, dict))
+    for field, read in (("start_time", instant_ms), ("direction", whole_number), ("status", whole_number)):
+        assert result.usable[field] == sum(read(row.get(field)) is not None for row in rows if isinstance(row, dict))
     assert [record["call_id"] for record in records(result.calls)] == [
         call_id_of(row) for row in rows if can_be_call(row, WINDOW_START, WINDOW_END)
     ]

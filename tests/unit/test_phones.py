@@ -80,7 +80,7 @@ def test_what_is_no_phone_number(value: str) -> None:
         "tel:+84900000001;ext=12",
         "0900000001 ext. 7",
         "84900000001x99",
-        "８４９００００００００１",
+        "８４９０００００００１",
     ],
 )
 def test_a_number_is_one_however_it_is_dressed(dressed: str) -> None:
