@@ -8,11 +8,14 @@ from datetime import timedelta
 
 from pipelines.context import utc_now
 from pipelines.settings import Settings
-from pipelines.stringeex.budget import Priority
+from pipelines.stringeex.budget import Priority, open_budget
 from pipelines.stringeex.client import StringeeXClient
 from sinks.storage import Storage
 from sinks.warehouse import Warehouse
 from transforms.errors import CallHistoryError
+
+_LONGEST_WAIT_SECONDS = 15.0
+"""The smallest block of the budget is waited for; an account that is blocked for longer is told at once."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ def _tried(name: str, check: Callable[[Settings], str], settings: Settings) -> C
 def _credentials(settings: Settings) -> str:
     now = utc_now()
     hour = (int((now - timedelta(hours=1)).timestamp() * 1000), int(now.timestamp() * 1000))
-    with StringeeXClient(settings, priority=Priority.INTERACTIVE) as client:
+    budget = open_budget(settings, Priority.INTERACTIVE, longest_wait_seconds=_LONGEST_WAIT_SECONDS)
+    with StringeeXClient(settings, budget=budget) as client:
         client.request("history", params={"time": "{}-{}".format(*hour), "version": "2", "limit": "1"})
     return f"{settings.base_url} accepts them"
 
