@@ -147,7 +147,7 @@ def publish(publication: Publication, spool: Spool, clock: Callable[[], datetime
             stores.warehouse, connection, window.start, window.call_date, spool.field_types, changed_at
         )
         stores.ledger.doubt(connection, changes.left, _CALL_HAS_LEFT, changed_at)
-        stores.ledger.make_due(connection, changes.to_confirm, changed_at)
+        stores.ledger.make_due(connection, changes.to_confirm, changed_at, p.run_began_at or changed_at)
         _count_late_changes(p, connection, changes, changed_at)
         staged.check_written()
         p.tell(Step.MERGED)

@@ -6,10 +6,11 @@ import gc
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from queue import SimpleQueue
 from typing import Any
 
 from pipelines.claims import LEASE, PATIENCE
@@ -189,10 +190,15 @@ def run_plans(
         beliefs=read_beliefs(pipeline.state, accepts_vanished=accepts_vanished),
     )
     with rare_collections(), ThreadPoolExecutor(pipeline.settings.concurrency, thread_name_prefix="day") as pool:
+        # Not concurrent.futures.wait: Ctrl-C at the wrong instant leaves it with the locks of all futures held.
+        ended: SimpleQueue[Future[list[WindowResult]]] = SimpleQueue()
         futures = [pool.submit(export_day, run, day) for day in plans]
         try:
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            results = [result for future in futures if future in done for result in future.result()]
+            for future in futures:
+                future.add_done_callback(ended.put)
+            for _ in futures:
+                ended.get().result()
+            results = [result for future in futures for result in future.result()]
             results = follow_moved_calls(run, finish_claimed_days(run, plans, results))
         except BaseException:
             run.give_up()

@@ -354,10 +354,18 @@ class Ledger:
         if self._holder(connection, day) == day.claimed_by:
             connection.execute(sa.update(self._table).where(window).values(**values))
 
-    def make_due(self, connection: sa.Connection, instants: Iterable[datetime], now: datetime) -> None:
-        """Have the complete windows that hold ``instants`` read again: whether a call is still there is to be seen."""
+    def make_due(
+        self, connection: sa.Connection, instants: Iterable[datetime], now: datetime, read_before: datetime
+    ) -> None:
+        """Have the complete windows that hold ``instants`` read again: whether a call is still there is to be seen.
+
+        One that was read since ``read_before`` has just been seen.
+        """
+        was_read_before = self._table.c.completed_at < read_before
         for window in self._holding(connection, instants):
-            connection.execute(sa.update(self._table).where(window).values(next_reread_at=now, settled=False))
+            connection.execute(
+                sa.update(self._table).where(window, was_read_before).values(next_reread_at=now, settled=False)
+            )
 
     def doubt(self, connection: sa.Connection, instants: Iterable[datetime], reason: str, now: datetime) -> None:
         """Take the certificates of the windows that hold ``instants`` back: a call of theirs has gone elsewhere.

@@ -171,8 +171,11 @@ class Storage:
             yield
             return
         path = Path(self.path(folder))
-        path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise StorageError(f"cannot write {folder} in {self.location}: {_reason(error)}.") from error
         try:
             _lock(descriptor, time.monotonic() + timeout_seconds, f"{folder} in {self.location}")
             yield

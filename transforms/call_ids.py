@@ -9,5 +9,6 @@ from transforms.json_text import JsonValue
 
 def call_id_of(row: JsonValue) -> str | None:
     """Return the id of a row: its text as it is, or an integer's digits; null where it has no usable one."""
-    call_id = text(row.get("id")) if isinstance(row, dict) else None
+    value = row.get("id") if isinstance(row, dict) else None
+    call_id = None if isinstance(value, float) else text(value)
     return call_id if call_id and len(call_id) <= CALL_ID_MAX_LENGTH and is_storable(call_id) else None

@@ -19,16 +19,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.call_ids import call_id_of
+from transforms.columns import Column
 from transforms.fields import (
     Reading,
     columns_of,
     instant_ms,
     positions_of,
-    read_counts,
     read_flags,
     read_instants,
     read_instants_or_seconds,
     read_integers,
+    read_minutes,
+    read_seconds,
     read_text,
     whole_number,
 )
@@ -36,7 +38,7 @@ from transforms.hashing import row_hashes
 from transforms.json_text import JsonValue, RepeatedKeys, canonical_json
 from transforms.participants import ENTRY_COLUMNS, Participants, read_participants
 from transforms.phones import parse_numbers
-from transforms.rejects import admit
+from transforms.rejects import Admission, admit
 from transforms.schema import CALL_PARTICIPANTS, CALLS
 from transforms.types import BOOLEAN, INSTANT, INTEGER, SMALL_INTEGER, TEXT, LogicalType
 
@@ -48,10 +50,11 @@ UNKNOWN = "unknown"
 _READERS: dict[LogicalType, Callable[[Sequence[JsonValue]], Reading]] = {
     TEXT: read_text,
     INTEGER: read_integers,
-    SMALL_INTEGER: read_counts,
     BOOLEAN: read_flags,
     INSTANT: read_instants,
 }
+_READERS_OF_DURATIONS = {"seconds": read_seconds, "minutes": read_minutes}
+"""By unit; all small integers that hold one field are durations."""
 
 _INTERPRETED_FIELDS = frozenset(
     {
@@ -93,7 +96,8 @@ class Normalised:
     """A batch of rows as tables, in the order served; columns and dtypes are those of ``transforms.schema``.
 
     ``calls`` has the source columns and ``row_hash``; two rows of one id both stay. ``participants`` is a whole
-    ``call_participants``. ``rejects`` lacks only ``first_seen_at``.
+    ``call_participants``. ``rejects`` lacks only ``first_seen_at``. ``usable`` counts, by source field that every call
+    needs, the rows in which it can be used, whether they are calls or rejects.
     """
 
     calls: pd.DataFrame
@@ -117,7 +121,8 @@ def normalise(
     ``timezone`` (an IANA name) decides the local day and hour, ``region`` (ISO 3166-1 alpha-2) the national form of
     phone numbers. A row's result depends on the row alone, so a window can be cut into batches anywhere; only the ids
     of equal rejects need to know how many there were before: pass one ``reject_occurrences`` for all batches of a
-    window, and a new one for each time the window is read.
+    window, and a new one for each time the window is read. ``superseded`` holds places in ``rows`` of rows that are not
+    the call of their id, for another row is.
 
     No row raises. The window's ends must be aware (``TypeError``), and ``timezone`` known (``ZoneInfoNotFoundError``).
     """
@@ -131,7 +136,7 @@ def normalise(
         superseded=superseded,
     )
     batch = _Batch(admission.rows)
-    columns = {name: batch.read(field, _READERS[CALLS[name].type]) for name, field in _FIELD_OF_COLUMN.items()}
+    columns = {name: batch.read(field, _reader(CALLS[name])) for name, field in _FIELD_OF_COLUMN.items()}
     columns |= _local_time(columns["started_at"], zone)
     columns |= _classification(batch)
     columns |= _answer(batch)
@@ -146,18 +151,7 @@ def normalise(
         calls=_calls_frame(columns, participants),
         participants=_participants_frame(columns, participants),
         rejects=_frame(admission.rejects),
-        usable=Counter(
-            {
-                "id": sum(call_id_of(row) is not None for row in rows),
-                "start_time": sum(
-                    isinstance(row, dict) and instant_ms(row.get("start_time")) is not None for row in rows
-                ),
-                "direction": sum(
-                    isinstance(row, dict) and whole_number(row.get("direction")) is not None for row in rows
-                ),
-                "status": sum(isinstance(row, dict) and whole_number(row.get("status")) is not None for row in rows),
-            }
-        ),
+        usable=_usable(columns, rows, admission),
     )
 
 
@@ -227,6 +221,10 @@ class _Batch:
         return pa.array(column, pa.string())
 
 
+def _reader(column: Column) -> Callable[[Sequence[JsonValue]], Reading]:
+    return _READERS_OF_DURATIONS[column.unit] if column.type is SMALL_INTEGER else _READERS[column.type]
+
+
 def _local_time(started_at: pa.Array[Any], zone: ZoneInfo) -> dict[str, pa.Array[Any]]:
     local = pd.DatetimeIndex(started_at.cast(pa.timestamp("ms")).to_numpy(), tz="UTC").tz_convert(zone)
     return {
@@ -260,7 +258,7 @@ def _answer(batch: _Batch) -> dict[str, pa.Array[Any]]:
     """Read the answer's instant and duration; ``answer_time`` is documented as the one and seen to be the other."""
     answered_at, seconds = batch.read_instants_or_seconds("answer_time")
     first_answered_at = batch.read("first_answer_time", read_instants)
-    answer_seconds = batch.read("answer_duration", read_counts)
+    answer_seconds = batch.read("answer_duration", read_seconds)
     batch.keep_where("answer_time", pc.not_equal(seconds, answer_seconds))
     batch.keep_where("first_answer_time", pc.not_equal(first_answered_at, answered_at))
     return {
@@ -272,7 +270,7 @@ def _answer(batch: _Batch) -> dict[str, pa.Array[Any]]:
 def _queue(batch: _Batch) -> dict[str, pa.Array[Any]]:
     """Read the queue's instant and duration; ``enqueue_time`` can be either."""
     enqueued_at, seconds = batch.read_instants_or_seconds("enqueue_time")
-    queue_seconds = batch.read("queue_duration", read_counts)
+    queue_seconds = batch.read("queue_duration", read_seconds)
     batch.keep_where("enqueue_time", pc.not_equal(seconds, queue_seconds))
     return {"enqueued_at": enqueued_at, "queue_seconds": pc.coalesce(queue_seconds, seconds)}
 
@@ -305,6 +303,25 @@ def _participants_frame(columns: dict[str, pa.Array[Any]], participants: Partici
     own = participants.columns | {"position": pa.array(participants.positions)}
     arrays = [own[name] if name in own else columns[name].take(of_call) for name in CALL_PARTICIPANTS.column_names]
     return _frame(pa.Table.from_arrays(arrays, schema=CALL_PARTICIPANTS.arrow_schema))
+
+
+def _usable(columns: dict[str, pa.Array[Any]], rows: Sequence[JsonValue], admission: Admission) -> Counter[str]:
+    """Count the rows in which each needed field can be used: calls by their columns, rejected rows one by one."""
+    needed = [column for column in CALLS.columns if column.needed]
+    usable = Counter({column.source: len(columns[column.name]) - columns[column.name].null_count for column in needed})
+    if admission.rejects.num_rows:
+        admitted = set(map(id, admission.rows))
+        for row in rows:
+            if isinstance(row, dict) and id(row) not in admitted:
+                usable.update(column.source for column in needed if _is_usable(row, column))
+    return usable
+
+
+def _is_usable(row: dict[str, JsonValue], column: Column) -> bool:
+    if column.key:
+        return call_id_of(row) is not None
+    read: Callable[[JsonValue], object] = instant_ms if column.type is INSTANT else whole_number
+    return read(row.get(column.source)) is not None
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:

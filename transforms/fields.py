@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,16 +22,32 @@ import pyarrow.compute as pc
 
 from transforms.json_text import JsonValue
 
+INSTANT_FROM_SECONDS = 1_000_000_000
+"""Epoch seconds from which a number is an instant (September 2001); below it is a duration."""
 INSTANT_FROM_MS = 100_000_000_000
-"""Epoch milliseconds from which a number is an instant (March 1973); below it is a number of seconds."""
+"""Epoch milliseconds from which a number is an instant (March 1973); below it is one in seconds."""
 INSTANT_UNTIL_MS = 253_402_214_400_000
 """9999-12-31T00:00Z: a day short of where ``datetime`` ends, so that every local time can be computed."""
 
 _INT32_MAX = 2**31 - 1
+_LONGEST_SECONDS = 366 * 86_400
+_LONGEST_MINUTES = 366 * 1_440
+"""No call takes longer than a year: what says so is no duration."""
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _WHOLE_NUMBER = re.compile(r"\s*([+-]?[0-9]{1,40})(?:\.0*)?\s*")
+_FRACTION_OF_SECONDS = re.compile(r"\s*([0-9]{10,11})\.([0-9]{1,9})\s*")
+_ISO_8601 = re.compile(
+    r"\s*(?P<date>\d{4}-\d{2}-\d{2})[Tt ](?P<minute>\d{2}:\d{2})(?P<second>:\d{2})?(?:[.,](?P<fraction>\d{1,12}))?"
+    r" ?(?P<offset>[Zz]|[+-]\d{2}(?::?\d{2})?)\s*",
+    re.ASCII,
+)
+"""ISO 8601 in its extended form, with an offset from UTC: without one, the instant is anybody's guess."""
+_LARGEST_EXACT_FLOAT = 2**53
 _UNSAFE_IN_TEXT = re.compile("[\x00\ud800-\udfff]")
 _FLAG_WORDS = {"true": True, "false": False, "1": True, "0": False}
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 _JSON_NULL: frozenset[type] = frozenset({type(None)})
 _JSON_TEXT = _JSON_NULL | {str}
@@ -79,15 +96,52 @@ def whole_number(value: JsonValue) -> int | None:
 
 
 def instant_ms(value: JsonValue) -> int | None:
-    """Return an instant in epoch milliseconds, March 1973 to December 9999; None for anything else, 0 included."""
+    """Return an instant in epoch milliseconds, March 1973 to December 9999; None for anything else, 0 included.
+
+    Instants are epoch milliseconds from 10^11 up, epoch seconds from 10^9 up to there, and ISO 8601 with an offset;
+    what is finer than a millisecond is cut off.
+    """
+    number = _instant_number(value)
+    if number is None or number < INSTANT_FROM_SECONDS:
+        return None
+    number = number * 1000 if number < INSTANT_FROM_MS else number
+    return number if number < INSTANT_UNTIL_MS else None
+
+
+def _instant_number(value: JsonValue) -> int | None:
+    """Return what may be an instant as a whole number: in its own unit, or in milliseconds where it is more exact."""
     number = whole_number(value)
-    return number if number is not None and INSTANT_FROM_MS <= number < INSTANT_UNTIL_MS else None
+    if number is not None:
+        return number
+    if isinstance(value, float) and INSTANT_FROM_SECONDS <= value < INSTANT_FROM_MS:
+        return int(value * 1000)
+    if not isinstance(value, str):
+        return None
+    if match := _FRACTION_OF_SECONDS.fullmatch(value):
+        return int(match[1] + match[2][:3].ljust(3, "0"))
+    return _iso_8601_ms(value)
+
+
+def _iso_8601_ms(value: str) -> int | None:
+    match = _ISO_8601.fullmatch(value)
+    if match is None:
+        return None
+    offset = "+00:00" if match["offset"] in "Zz" else match["offset"]
+    try:
+        instant = datetime.fromisoformat(f"{match['date']}T{match['minute']}{match['second'] or ''}{offset}")
+        milliseconds = int((match["fraction"] or "")[:3].ljust(3, "0"))
+        found = (instant - _EPOCH) // _MILLISECOND + milliseconds
+    except (ValueError, OverflowError):  # there is no such day or hour
+        return None
+    return found if found >= INSTANT_FROM_MS else None
 
 
 def text(value: JsonValue) -> str | None:
-    """Return a string as it is, or an integer in decimal digits; None for anything else."""
+    """Return a string as it is, or a whole number in decimal digits; None for anything else."""
     if isinstance(value, str):
         return value
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < _LARGEST_EXACT_FLOAT else None
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
@@ -140,35 +194,51 @@ def read_integers(values: Sequence[JsonValue]) -> Reading:
     return _read(values, _JSON_INTEGER, pa.int64(), whole_number)
 
 
-def read_counts(values: Sequence[JsonValue]) -> Reading:
-    """Read whole numbers from 0 to 2^31 - 1, as seconds and minutes are."""
+def read_counts(values: Sequence[JsonValue], most: int = _INT32_MAX) -> Reading:
+    """Read whole numbers from 0 to ``most``."""
     reading = read_integers(values)
-    reading = _refuse(reading, values, _outside(reading.array, 0, _INT32_MAX + 1))
+    reading = _refuse(reading, values, _outside(reading.array, 0, most + 1))
     return Reading(reading.array.cast(pa.int32()), reading.unread)
 
 
+def read_seconds(values: Sequence[JsonValue]) -> Reading:
+    """Read durations in whole seconds, of a year at the most."""
+    return read_counts(values, _LONGEST_SECONDS)
+
+
+def read_minutes(values: Sequence[JsonValue]) -> Reading:
+    """Read durations in whole minutes, of a year at the most."""
+    return read_counts(values, _LONGEST_MINUTES)
+
+
 def read_instants(values: Sequence[JsonValue]) -> Reading:
-    """Read epoch milliseconds as UTC instants; 0 is null, and what ``instant_ms`` refuses is unread."""
-    reading = _zero_as_null(read_integers(values))
-    reading = _refuse(reading, values, _outside(reading.array, INSTANT_FROM_MS, INSTANT_UNTIL_MS))
-    return Reading(reading.array.cast(pa.timestamp("ms", tz="UTC")), reading.unread)
+    """Read UTC instants in any form of ``instant_ms``; 0 is null, and what that refuses is unread."""
+    return _instants(_zero_as_null(_read(values, _JSON_INTEGER, pa.int64(), _instant_number)), values)
 
 
 def read_instants_or_seconds(values: Sequence[JsonValue]) -> tuple[Reading, pa.Array[Any]]:
-    """Read a field whose unit the API leaves open: instants from 10^11 up, seconds (32 bits) below; 0 is null.
+    """Read a field whose unit the API leaves open: instants as ``instant_ms`` reads them, durations in seconds below.
 
-    Returns the instants (with what is neither in ``unread``) and the seconds, null where the value is an instant.
+    0 is null. Returns the instants (with what is neither in ``unread``) and the seconds, null where the value is an
+    instant.
     """
-    reading = _zero_as_null(read_integers(values))
-    below = pc.less(reading.array, pa.scalar(INSTANT_FROM_MS))
+    reading = _zero_as_null(_read(values, _JSON_INTEGER, pa.int64(), _instant_number))
+    below = pc.less(reading.array, pa.scalar(INSTANT_FROM_SECONDS))
     seconds = pc.if_else(below, reading.array, pa.scalar(None, pa.int64()))
-    instants = Reading(pc.if_else(below, pa.scalar(None, pa.int64()), reading.array), reading.unread)
-    instants = _refuse(instants, values, _outside(instants.array, INSTANT_FROM_MS, INSTANT_UNTIL_MS))
-    durations = _refuse(Reading(seconds), values, _outside(seconds, 0, _INT32_MAX + 1))
-    return (
-        Reading(instants.array.cast(pa.timestamp("ms", tz="UTC")), instants.unread | durations.unread),
-        durations.array.cast(pa.int32()),
-    )
+    instants = _instants(Reading(pc.if_else(below, pa.scalar(None, pa.int64()), reading.array), reading.unread), values)
+    durations = _refuse(Reading(seconds), values, _outside(seconds, 0, _LONGEST_SECONDS + 1))
+    return Reading(instants.array, instants.unread | durations.unread), durations.array.cast(pa.int32())
+
+
+def _instants(reading: Reading, values: Sequence[JsonValue]) -> Reading:
+    in_seconds = _inside(reading.array, INSTANT_FROM_SECONDS, INSTANT_FROM_MS)
+    if _any(in_seconds):
+        # Only these are multiplied: others might not fit any more.
+        seconds = pc.if_else(in_seconds, reading.array, pa.scalar(0, pa.int64()))
+        milliseconds = pc.if_else(in_seconds, pc.multiply(seconds, pa.scalar(1000, pa.int64())), reading.array)
+        reading = Reading(milliseconds, reading.unread)
+    reading = _refuse(reading, values, _outside(reading.array, INSTANT_FROM_MS, INSTANT_UNTIL_MS))
+    return Reading(reading.array.cast(pa.timestamp("ms", tz="UTC")), reading.unread)
 
 
 def read_flags(values: Sequence[JsonValue]) -> Reading:
@@ -209,6 +279,10 @@ def _zero_as_null(reading: Reading) -> Reading:
 
 def _outside(array: pa.Array[Any], lowest: int, end: int) -> pa.Array[Any]:
     return pc.or_(pc.less(array, pa.scalar(lowest)), pc.greater_equal(array, pa.scalar(end)))
+
+
+def _inside(array: pa.Array[Any], lowest: int, end: int) -> pa.Array[Any]:
+    return pc.and_(pc.greater_equal(array, pa.scalar(lowest)), pc.less(array, pa.scalar(end)))
 
 
 def _refuse(reading: Reading, values: Sequence[JsonValue], refused: pa.Array[Any]) -> Reading:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -11,7 +12,14 @@ import pyarrow as pa
 from phonenumbers import NumberParseException, PhoneNumber, PhoneNumberFormat, ValidationResult
 
 _CACHED_NUMBERS = 32_768
-_LOOKS_LIKE_A_NUMBER = re.compile(r"\+?[0-9][0-9 ().-]{3,30}")
+_LOOKS_LIKE_A_NUMBER = re.compile(r"\+?[0-9][0-9 ().-]{3,30}", re.ASCII)
+_ADDRESS = re.compile(r"(?:tel:(?P<tel>[^;@]+)|sips?:(?P<sip>[^;@]+)@[^@]+)(?:;.*)?", re.IGNORECASE)
+"""RFC 3966, and RFC 3261 with a number in place of a user."""
+_EXTENSION = re.compile(r"(?:\s*;\s*ext=|\s*(?:ext|x)[.:]?\s*)[0-9]{1,7}$", re.IGNORECASE)
+_COUNTRY_CODE_IN_BRACKETS = re.compile(r"\(\s*(\+[0-9]{1,3})\s*\)")
+_TRUNK_ZERO_IN_BRACKETS = re.compile(r"\(0\)")
+_INVISIBLE, _DASH, _SPACE = "Cf", "Pd", "Zs"
+"""Unicode's categories of characters that a number is dressed with: marks of direction, hyphens, blanks."""
 _NOT_A_COUNTRY = "001"
 
 
@@ -36,7 +44,8 @@ def parse_numbers(values: pa.Array[Any], region: str) -> PhoneColumns:
     3. Other digits: country code and number, as the API documents it, if that is valid; else the national form of
        ``region`` without its ``0``, if that is.
 
-    So short codes (``113``), user ids (``user_2``) and anything too long are none.
+    So short codes (``113``), user ids (``user_2``) and anything too long are none. What a number is dressed with is
+    taken off first: blanks, hyphens and marks of direction of any script, an extension, ``tel:`` or ``sip:``.
     """
     encoded = values.dictionary_encode()
     parsed = [parse_number(value, region) for value in encoded.dictionary.to_pylist()]
@@ -49,8 +58,25 @@ def parse_number(value: str, region: str) -> tuple[str | None, str | None]:
     """Return one value's E.164 form and country, as ``parse_numbers`` does."""
     value = value.strip()
     if not _LOOKS_LIKE_A_NUMBER.fullmatch(value):
-        return None, None
+        value = _undressed(value)
+        if not _LOOKS_LIKE_A_NUMBER.fullmatch(value):
+            return None, None
     return _understood(value, region) or (None, None)
+
+
+def _undressed(value: str) -> str:
+    plain = "".join(map(_plain, unicodedata.normalize("NFKC", value))).strip()
+    address = _ADDRESS.fullmatch(plain)
+    if address is not None:
+        plain = (address["tel"] or address["sip"]).strip()
+    plain = _EXTENSION.sub("", plain)
+    plain = _COUNTRY_CODE_IN_BRACKETS.sub(r"\1", plain, count=1)
+    return _TRUNK_ZERO_IN_BRACKETS.sub("", plain, count=1).strip() if plain.startswith("+") else plain
+
+
+def _plain(character: str) -> str:
+    category = _DASH if character == "\N{MINUS SIGN}" else unicodedata.category(character)
+    return {_INVISIBLE: "", _DASH: "-", _SPACE: " "}.get(category, character)
 
 
 def _understood(value: str, region: str) -> tuple[str, str | None] | None:

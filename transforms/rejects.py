@@ -11,10 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from transforms.fields import instant_ms, is_storable, text, whole_number
+from transforms.call_ids import call_id_of
+from transforms.fields import instant_ms, whole_number
 from transforms.hashing import digest
 from transforms.json_text import JsonValue, canonical_json, exact_json
-from transforms.schema import CALL_ID_MAX_LENGTH, REJECTED_ROWS
+from transforms.schema import REJECTED_ROWS
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -64,7 +65,8 @@ def admit(
 ) -> Admission:
     """Part the rows that are calls of the window ``[window_start, window_end)`` from those that are not.
 
-    ``call_date`` is the local day of the window. A reject's id is the digest of its payload and of how many equal
+    ``call_date`` is the local day of the window, ``superseded`` the places of rows for which another one of their id is
+    the call. A reject's id is the digest of its payload and of how many equal
     payloads came before it, which ``occurrences`` counts: pass the same counter for all batches of a window.
     """
     admitted: list[dict[str, JsonValue]] = []
@@ -85,7 +87,7 @@ def admit(
                 "reject_id": digest(f"{payload_digest} {occurrences[payload_digest]}".encode()),
                 "reason": str(reason),
                 "field": FIELD_AT_FAULT[reason],
-                "call_id": _usable_id(row.get("id")) if isinstance(row, dict) else None,
+                "call_id": call_id_of(row),
                 "payload": exact_json(row),
                 "call_date": call_date,
             }
@@ -103,20 +105,14 @@ def can_be_call(row: JsonValue, window_start: datetime, window_end: datetime) ->
 def _reason_against(row: JsonValue, start_ms: int, end_ms: int) -> RejectReason | None:
     if not isinstance(row, dict):
         return RejectReason.NOT_AN_OBJECT
-    call_id = row.get("id")
-    if _usable_id(call_id) is None:
-        return RejectReason.MISSING_ID if call_id is None or call_id == "" else RejectReason.UNUSABLE_ID
+    if call_id_of(row) is None:
+        return RejectReason.MISSING_ID if row.get("id") in (None, "") else RejectReason.UNUSABLE_ID
     started = row.get("start_time")
     started_ms = instant_ms(started)
     if started_ms is None:
         missing = started is None or started == "" or whole_number(started) == 0
         return RejectReason.MISSING_START_TIME if missing else RejectReason.UNUSABLE_START_TIME
     return None if start_ms <= started_ms < end_ms else RejectReason.START_TIME_OUTSIDE_WINDOW
-
-
-def _usable_id(value: JsonValue) -> str | None:
-    call_id = text(value)
-    return call_id if call_id and len(call_id) <= CALL_ID_MAX_LENGTH and is_storable(call_id) else None
 
 
 def _epoch_ms(instant: datetime) -> int:

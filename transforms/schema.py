@@ -114,11 +114,11 @@ CALLS = Table(
         ),
         _seconds("duration_seconds", "duration", "From start to end."),
         _seconds("ivr_seconds", "ivr_duration", "Time in the voice menu."),
-        _seconds("queue_seconds", "queue_duration, else enqueue_time below 10^11", "Time waiting in a queue."),
+        _seconds("queue_seconds", "queue_duration, else enqueue_time below 10^9", "Time waiting in a queue."),
         _seconds("talk_seconds", "talk_duration", "Time talking; whether it includes hold is not published."),
         _seconds("hold_seconds", "hold_duration", "Time on hold."),
         _seconds("acw_seconds", "acw_duration", "After-call work."),
-        _seconds("answer_seconds", "answer_duration, else answer_time below 10^11", "From answer to end."),
+        _seconds("answer_seconds", "answer_duration, else answer_time below 10^9", "From answer to end."),
         Column(
             "answer_minutes",
             SMALL_INTEGER,

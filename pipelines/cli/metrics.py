@@ -82,8 +82,9 @@ def _serve(output: Output, settings: Settings, host: str, port: int) -> Report:
     except OSError as error:
         raise UsageError(f"--listen {host}:{port}: cannot listen there ({error.strerror})") from error
     shown = f"[{host}]" if ":" in host else host
-    output.log(f"serving metrics at http://{shown}:{server.server_port}/metrics")
     try:
+        # Whoever reads this line may stop it at once.
+        output.log(f"serving metrics at http://{shown}:{server.server_port}/metrics")
         threading.Event().wait()
     except KeyboardInterrupt:
         output.log("stopped serving")

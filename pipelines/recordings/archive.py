@@ -10,12 +10,13 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import islice
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from pipelines.context import Stores, utc_now
@@ -246,14 +247,21 @@ def _drain(
     """Yield what becomes of the recordings, as they are done, and nothing now and then; a few are under way."""
     side_by_side = run.stores.settings.concurrency
     with ThreadPoolExecutor(side_by_side, thread_name_prefix="recording") as pool:
-        under_way: set[Future[_Result]] = set()
+        # Not concurrent.futures.wait: Ctrl-C at the wrong instant leaves it with the locks of all futures held.
+        ended: SimpleQueue[Future[_Result]] = SimpleQueue()
+        under_way = 0
         try:
             while True:
-                wanted = islice(due, side_by_side - len(under_way))
-                under_way |= {pool.submit(_archive_one, run, recording, now) for recording in wanted}
+                for recording in islice(due, side_by_side - under_way):
+                    pool.submit(_archive_one, run, recording, now).add_done_callback(ended.put)
+                    under_way += 1
                 if not under_way:
                     return
-                done, under_way = wait(under_way, _LONGEST_SILENCE_SECONDS, FIRST_COMPLETED)
+                try:
+                    done = [ended.get(timeout=_LONGEST_SILENCE_SECONDS)]
+                except Empty:
+                    done = []
+                under_way -= len(done)
                 yield [future.result() for future in done]
         except BaseException:
             run.stop.set()

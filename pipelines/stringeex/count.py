@@ -9,6 +9,9 @@ from pipelines.stringeex.served import read_answer
 from pipelines.stringeex.traits import ServerTraits
 from transforms.errors import DataError
 
+MOST_PARTS = 500
+"""Requests for one window at the most: halves that count as much as the whole would be halved without end."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -16,19 +19,35 @@ def count_calls(client: StringeeXClient, traits: ServerTraits, window_start: dat
     """Return the API's count of the half-open window of aware instants, with one request for one row.
 
     A count that is exactly the result cap may mean "at least so many", so such a window is counted in halves. Raises
-    what a request raises, and ``DataError`` where one millisecond holds as many calls as the cap.
+    what a request raises, and ``DataError`` where there is no count, where one millisecond holds as many calls as the
+    cap, or where the halves go on counting as much as the whole.
     """
-    start_ms, end_ms = ((instant - _EPOCH) // timedelta(milliseconds=1) for instant in (window_start, window_end))
-    return _count(client, "1" if traits.version_2 is False else "2", start_ms, end_ms)
+    version, cap = "1" if traits.version_2 is False else "2", traits.cap(client.settings.result_cap)
+    pending = [tuple((instant - _EPOCH) // timedelta(milliseconds=1) for instant in (window_start, window_end))]
+    total = 0
+    for _ in range(MOST_PARTS):
+        if not pending:
+            return total
+        start_ms, end_ms = pending.pop()
+        counted = _count(client, version, start_ms, end_ms)
+        if not cap or counted != cap:
+            total += counted
+        elif end_ms - start_ms == 1:
+            raise DataError(f"{_name(start_ms, end_ms)}: {counted} calls in one millisecond, as many as the result cap")
+        else:
+            middle_ms = (start_ms + end_ms) // 2
+            pending += [(middle_ms, end_ms), (start_ms, middle_ms)]
+    raise DataError(f"{_name(start_ms, end_ms)}: the API counts {counted} calls however short the time is")
 
 
 def _count(client: StringeeXClient, version: str, start_ms: int, end_ms: int) -> int:
-    name = f"count of calls {_EPOCH + timedelta(milliseconds=start_ms)} to {_EPOCH + timedelta(milliseconds=end_ms)}"
     params = [("time", f"{start_ms}-{end_ms - 1}"), ("sort_by", "start_time"), ("limit", "1"), ("version", version)]
-    total = read_answer(client.request("history", params=params), name).total
-    if not client.settings.result_cap or total != client.settings.result_cap:
-        return total
-    if end_ms - start_ms == 1:
-        raise DataError(f"{name}: {total} calls in one millisecond, as many as STRINGEEX_RESULT_CAP")
-    middle_ms = (start_ms + end_ms) // 2
-    return _count(client, version, start_ms, middle_ms) + _count(client, version, middle_ms, end_ms)
+    total = read_answer(client.request("history", params=params), _name(start_ms, end_ms)).total
+    if total is None:
+        raise DataError(f"{_name(start_ms, end_ms)}: the answer holds no usable totalCount")
+    return total
+
+
+def _name(start_ms: int, end_ms: int) -> str:
+    start, end = (_EPOCH + timedelta(milliseconds=instant) for instant in (start_ms, end_ms))
+    return f"count of calls {start} to {end}"

@@ -8,55 +8,42 @@ from typing import Any
 import orjson
 
 from transforms.errors import TransportError
+from transforms.fields import instant_ms
 
 JsonValue = Any
 """A decoded JSON value: None, bool, int, float, str, list or dict."""
 
-_EARLIEST_INSTANT_MS = 10**11
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A page: its rows, the API's count of the whole query, and the position of the next page where there is one."""
+    """A page: its rows, the API's count of the whole query, and the position of the next page where there is one.
+
+    ``total`` is null where there is no usable count.
+    """
 
     rows: list[JsonValue]
-    total: int
+    total: int | None
     search_after: tuple[str, str] | None
 
 
 def read_answer(data: JsonValue, name: str) -> Answer:
     """Read what the envelope carries; ``name`` is what messages call the query.
 
-    Raises TransportError where there is no count (nothing would prove the read complete), or no list of rows.
+    Raises TransportError where there is no list of rows.
     """
-    total = _count(data.get("totalCount")) if isinstance(data, dict) else None
-    if total is None:
-        raise TransportError(f"{name}: the answer holds no usable totalCount, so nothing proves it complete")
-    rows = data.get("rows")
+    found = data if isinstance(data, dict) else {}
+    total, rows = _count(found.get("totalCount")), found.get("rows")
     if rows is None and total == 0:
         rows = []
     if not isinstance(rows, list):
-        raise TransportError(f"{name}: the answer counts {total} rows, but holds no list of rows")
-    return Answer(rows, total, _search_after(data.get("search_after")))
+        counted = "counts no rows" if total is None else f"counts {total} rows"
+        raise TransportError(f"{name}: the answer {counted} and holds no list of rows")
+    return Answer(rows, total, _search_after(found.get("search_after")))
 
 
 def start_ms_of(row: JsonValue) -> int | None:
     """Return the start of a row as epoch milliseconds; None where it holds no instant."""
-    value = row.get("start_time") if isinstance(row, dict) else None
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
-        value = int(value)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    is_instant = isinstance(value, int) and not isinstance(value, bool) and value >= _EARLIEST_INSTANT_MS
-    return value if is_instant else None
-
-
-def id_of(row: JsonValue) -> str | None:
-    """Return the id that tells rows apart; None where a row has no usable one, and is counted for itself."""
-    value = row.get("id") if isinstance(row, dict) else None
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return (value.strip() or None) if isinstance(value, str) else None
+    return instant_ms(row.get("start_time")) if isinstance(row, dict) else None
 
 
 def _count(value: JsonValue) -> int | None:

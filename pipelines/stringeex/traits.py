@@ -20,6 +20,7 @@ _KINDS: dict[str, type] = {
     "version_2": bool,
     "ascending": bool,
     "keyset_capped": bool,
+    "result_cap": int,
 }
 
 
@@ -29,7 +30,7 @@ class ServerTraits:
     ``refused_limit`` is a page size that the server refuses, or answers with its default one; ``page_size`` the most
     rows seen on a page that was not the last one. ``version_2`` says whether it reads by ``search_after``,
     ``ascending`` whether it takes ``sort_order=asc``, ``keyset_capped`` whether reading by ``search_after`` stops at
-    the result cap.
+    the result cap, ``result_cap`` after how many rows of one query it refuses to go on.
     """
 
     def __init__(self) -> None:
@@ -38,6 +39,7 @@ class ServerTraits:
         self.version_2: bool | None = None
         self.ascending: bool | None = None
         self.keyset_capped: bool | None = None
+        self.result_cap: int | None = None
         self._lock = threading.Lock()
         self._finding_out = threading.Lock()
 
@@ -60,6 +62,10 @@ class ServerTraits:
         with self._lock:
             for name, value in found.items():
                 setattr(self, name, _KINDS[name](value))
+
+    def cap(self, configured: int) -> int:
+        """Return after how many rows a query is to be split: as configured, or less if it was seen; 0 for never."""
+        return min(filter(None, (configured, self.result_cap)), default=0)
 
     def saw_full_page(self, rows: int) -> None:
         """Take note of a page of ``rows`` rows after which more were to come."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -15,8 +16,9 @@ import stamina
 
 from pipelines.export import Outcome, Step
 from pipelines.run import RunSummary, plan_days
+from pipelines.steps import Event
 from pipelines.stringeex.simulator import Portal
-from sinks.ledger import ClaimedDay, WindowStatus, attempt_of
+from sinks.ledger import ClaimedDay, Ledger, WindowStatus, attempt_of
 from sinks.warehouse import Warehouse
 from tests.exports import FIRST, assert_holds, range_ms
 from tests.faults import processes
@@ -24,7 +26,7 @@ from tests.faults.conftest import DAY_AFTER, LAST
 from tests.faults.matrix import SURVIVED, Cell
 from tests.faults.processes import Job
 from tests.faults.sites import Site
-from transforms.errors import ClaimLostError
+from transforms.errors import BusyError, ClaimLostError, StorageError
 
 BOTH_OVER = DAY_AFTER + (LAST - FIRST)
 
@@ -155,6 +157,46 @@ def test_a_run_waits_for_what_another_that_is_alive_is_at_work_on(portal: Portal
     assert outcomes(summary) == [Outcome.DONE_ELSEWHERE]
     assert (summary.is_complete, summary.requests) == (True, 0)
     assert_holds(place.export, portal.rows(*range_ms(FIRST, FIRST)), FIRST, FIRST)
+
+
+def test_the_heartbeat_of_a_claim_ended_with_the_first_error_that_did_not_say_try_again(
+    portal: Portal, place: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    errors: list[Exception] = [
+        StorageError("the disk of the database is full"),
+        sa.exc.OperationalError("UPDATE", {}, Exception("secret-of-the-driver")),
+        StorageError("the disk of the database is full"),
+        BusyError("the database is held by another process"),
+        ValueError("secret-of-a-row"),
+    ]
+    renew_claim, renewed = Ledger.renew_claim, threading.Event()
+
+    def renew(ledger: Ledger, day: ClaimedDay, lease: timedelta) -> bool:
+        if errors:
+            raise errors.pop(0)
+        is_ours = renew_claim(ledger, day, lease)
+        renewed.set()
+        return is_ours
+
+    monkeypatch.setattr(Ledger, "renew_claim", renew)
+
+    def wait_for_a_renewal(event: Event) -> None:
+        if event.step is Step.FETCHED:
+            assert renewed.wait(60)
+
+    summary = place.export.run(FIRST, FIRST, now=DAY_AFTER, on_event=wait_for_a_renewal, lease=timedelta(seconds=2))
+    assert outcomes(summary) == [Outcome.COMPLETE]
+    assert_holds(place.export, portal.rows(*range_ms(FIRST, FIRST)), FIRST, FIRST)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == [
+        f"the claim on {FIRST} was not renewed, trying again: {reason}"
+        for reason in (
+            "the disk of the database is full",
+            "OperationalError",
+            "the database is held by another process",
+            "ValueError",
+        )
+    ]
 
 
 def test_another_attempt_of_the_same_run_takes_the_day_over_at_once(place: Site) -> None:

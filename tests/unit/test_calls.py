@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections import Counter
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.rows import FIELDS, JSON_VALUES, ODD_CALLS, ROWS, START_MS, call, extra_of, normalised, records
-from transforms.calls import KNOWN_FIELDS, Normalised
-from transforms.fields import instant_ms
+from tests.unit.rows import (
+    FIELDS,
+    JSON_VALUES,
+    ODD_CALLS,
+    ROWS,
+    START_MS,
+    WINDOW_END,
+    WINDOW_START,
+    call,
+    extra_of,
+    normalised,
+    records,
+)
+from transforms.call_ids import call_id_of
+from transforms.calls import KNOWN_FIELDS, Normalised, normalise
+from transforms.fields import instant_ms, whole_number
 from transforms.json_text import canonical_json, exact_json
-from transforms.rejects import RejectReason
+from transforms.rejects import RejectReason, can_be_call
 from transforms.schema import CALL_ID_MAX_LENGTH, CALL_PARTICIPANTS, CALLS, REJECTED_ROWS
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -102,10 +115,13 @@ def test_whatever_was_served_is_in_a_column_or_in_extra(row: Any) -> None:
 def says_the_same(served: Any, stored: Any) -> bool:
     """Whether a column's value tells what was served, by a reading of its own: as text, or as a number."""
     if stored is None or isinstance(stored, str):
-        return str(served) == stored or (stored is None and float(served) == 0) or stored in ("voice", "video")
+        digits = str(int(served)) if isinstance(served, float) and served.is_integer() else str(served)
+        return digits == stored or (stored is None and float(served) == 0) or stored in ("voice", "video")
     if isinstance(stored, bool):
         return str(served).strip().lower() in ({"true", "1", "1.0"} if stored else {"false", "0", "0.0", "-0.0", "-0"})
     number = stored.timestamp() * 1000 if isinstance(stored, datetime) else stored
+    if isinstance(stored, datetime) and 10**9 <= float(served) < 10**11:
+        return abs(number - float(served) * 1000) < 1
     return round(number) == (int(served) if not isinstance(served, str) else round(float(served)))
 
 
@@ -176,7 +192,26 @@ def test_the_schema_names_every_known_field_as_a_source() -> None:
         (10**11, 10**11),
         (253402214399999, 253402214399999),
         (253402214400000, None),
-        (10**11 - 1, None),
+        (10**11 - 1, 99_999_999_999_000),
+        (1_787_940_012, 1_787_940_012_000),
+        ("1787940012", 1_787_940_012_000),
+        (1_787_940_012.5, 1_787_940_012_500),
+        ("1787940012.0625", 1_787_940_012_062),
+        (10**9, 10**12),
+        (10**9 - 1, None),
+        ("2026-09-08T08:32:40Z", 1_788_856_360_000),
+        ("2026-09-08t08:32:40.1239z", 1_788_856_360_123),
+        ("2026-09-08 15:32:40,5+07:00", 1_788_856_360_500),
+        ("2026-09-08T15:32:40 +0700", 1_788_856_360_000),
+        ("2026-09-08T15:32+07", 1_788_856_320_000),
+        ("2026-09-08T08:32:40", None),
+        ("2026-13-08T08:32:40Z", None),
+        ("2026-09-08T24:00:00Z", None),
+        ("2026-09-08T08:32:61Z", None),
+        ("2026-09-08", None),
+        ("1970-01-02T00:00:00Z", None),
+        ("9999-12-31T23:59:59Z", None),
+        ("2026-09-08T08:32:40+99:00", None),
         (True, None),
         (None, None),
         (0, None),
@@ -193,6 +228,34 @@ def test_the_schema_names_every_known_field_as_a_source() -> None:
 )
 def test_instant_ms(value: Any, expected: int | None) -> None:
     assert instant_ms(value) == expected
+
+
+@pytest.mark.parametrize("form", ["seconds", "iso", "iso_local"])
+def test_instants_in_seconds_and_with_an_offset_are_instants_in_every_field(form: str) -> None:
+    """Served so, 1787940012 became 56 years of waiting in every average."""
+    moment = datetime.fromtimestamp(START_MS // 1000, UTC)
+    local = moment.astimezone(timezone(timedelta(hours=7)))
+    served = {"seconds": START_MS // 1000, "iso": f"{moment:%Y-%m-%dT%H:%M:%SZ}", "iso_local": local.isoformat()}[form]
+    names = ("start_time", "end_time", "answer_time", "enqueue_time")
+    record = call(**dict.fromkeys(names, served))
+    assert {record[name] for name in ("started_at", "ended_at", "answered_at", "enqueued_at")} == {moment}
+    assert (record["answer_seconds"], record["queue_seconds"], record["extra"]) == (None, None, None)
+    assert call(first_answer_time=served)["answered_at"] == moment
+
+
+@pytest.mark.parametrize(
+    ("field", "column", "longest"),
+    [
+        *((f"{name}_duration", f"{name}_seconds", 366 * 86_400) for name in ("talk", "hold", "ivr", "acw", "queue")),
+        ("duration", "duration_seconds", 366 * 86_400),
+        ("answer_duration", "answer_seconds", 366 * 86_400),
+        ("answer_duration_minutes", "answer_minutes", 366 * 1_440),
+    ],
+)
+def test_a_duration_longer_than_a_year_is_none(field: str, column: str, longest: int) -> None:
+    assert call(**{field: longest})[column] == longest
+    record = call(**{field: longest + 1})
+    assert (record[column], extra_of(record)) == (None, {field: longest + 1})
 
 
 @pytest.mark.parametrize("value", [None, 0, "", "0", " ", 0.0])
@@ -301,7 +364,10 @@ def test_the_answer_is_an_instant_or_a_duration() -> None:
     twice = call(answer_time=START_MS, first_answer_time=START_MS + 1)
     assert (twice["answered_at"], extra_of(twice)) == (instant, {"first_answer_time": START_MS + 1})
     assert call(answer_time=START_MS, first_answer_time=START_MS)["extra"] is None
-    assert extra_of(call(answer_time=2**31)) == {"answer_time": 2**31}
+    in_seconds = call(answer_time=START_MS // 1000)
+    assert (in_seconds["answered_at"], in_seconds["answer_seconds"]) == (instant.replace(microsecond=0), None)
+    assert extra_of(call(answer_time=10**9 - 1)) == {"answer_time": 10**9 - 1}
+    assert extra_of(call(enqueue_time=10**9 - 1)) == {"enqueue_time": 10**9 - 1}
     assert extra_of(call(answer_time=-1)) == {"answer_time": -1}
 
 
@@ -429,6 +495,36 @@ def test_the_hash_of_a_row_stays_what_it_was() -> None:
     filler = [{"id": f"other {i}", "start_time": START_MS, "participants": "a;b"} for i in range(3)]
     calls = records(normalised([*filler, *row]).calls)
     assert calls[-1]["row_hash"] == golden["calls"][0]["row_hash"] == "634eec1c363a391f74a2e57b0c83afa0"
+
+
+@given(ROWS)
+@settings(max_examples=60, deadline=None)
+def test_what_can_be_used_is_counted_over_calls_and_rejects(rows: list[Any]) -> None:
+    result = normalised(rows)
+    assert result.usable["id"] == sum(call_id_of(row) is not None for row in rows)
+    for field, read in (("start_time", instant_ms), ("direction", whole_number), ("status", whole_number)):
+        assert result.usable[field] == sum(read(row.get(field)) is not None for row in rows if isinstance(row, dict))
+    assert [record["call_id"] for record in records(result.calls)] == [
+        call_id_of(row) for row in rows if can_be_call(row, WINDOW_START, WINDOW_END)
+    ]
+
+
+def test_rows_that_are_not_the_call_of_their_id_are_rejects() -> None:
+    rows: list[Any] = [{"id": "a", "start_time": START_MS}, {"id": "a"}, {"id": "a", "start_time": START_MS + 1}]
+    result = normalise(
+        rows,
+        window_start=WINDOW_START,
+        window_end=WINDOW_END,
+        timezone="Asia/Ho_Chi_Minh",
+        region="VN",
+        superseded={0, 1},
+    )
+    assert len(result.calls) == 1
+    assert [(r["reason"], r["field"], r["call_id"]) for r in records(result.rejects)] == [
+        ("duplicate_id", "id", "a"),
+        ("missing_start_time", "start_time", "a"),
+    ]
+    assert json.loads(records(result.rejects)[0]["payload"]) == rows[0]
 
 
 def test_no_rows() -> None:

@@ -51,7 +51,6 @@ def test_numbers(value: str, e164: str | None, country: str | None) -> None:
         "+999123456789",
         "84900000001" * 2,
         "+84900000001900",
-        "8490000000１",
         "0012",
         "",
         "-",
@@ -60,6 +59,53 @@ def test_numbers(value: str, e164: str | None, country: str | None) -> None:
 )
 def test_what_is_no_phone_number(value: str) -> None:
     assert parse_number(value, "VN") == (None, None)
+
+
+@pytest.mark.parametrize(
+    "dressed",
+    [
+        "+84\u00a0900\u202f000\u2009001",
+        "\u202a+84900000001\u202c",
+        "\u200e84900000001\u200f",
+        "\ufeff84900000001",
+        "+84\u2011900\u2013000\u2212001",
+        "(+84) 900000001",
+        "(+84)900000001",
+        "+84 (0) 900000001",
+        "tel:+84900000001",
+        "TEL:+84-900-000-001;phone-context=example.com",
+        "sip:+84900000001@pbx.example.com",
+        "sips:84900000001@10.0.0.1:5061;user=phone",
+        "+84900000001;ext=12",
+        "tel:+84900000001;ext=12",
+        "0900000001 ext. 7",
+        "84900000001x99",
+        "８４９０００００００１",
+    ],
+)
+def test_a_number_is_one_however_it_is_dressed(dressed: str) -> None:
+    assert parse_number(dressed, "VN") == ("+84900000001", "VN")
+
+
+@pytest.mark.parametrize(
+    "name", ["sip:agent1@pbx.example.com", "sip:user_2@x", "tel:", "sip:@x", "ext=12", "(+84)", "x12"]
+)
+def test_an_address_of_a_user_is_no_number(name: str) -> None:
+    assert parse_number(name, "VN") == (None, None)
+
+
+DRESS = ["", " ", "\u00a0", "-", "\u2011", "\u200b", "\u202d", "."]
+
+
+@given(
+    st.integers(84_900_000_000, 84_900_999_999),
+    st.lists(st.sampled_from(DRESS), min_size=12, max_size=12),
+    st.booleans(),
+)
+def test_any_dress_of_a_number_gives_the_same(number: int, dress: list[str], plus: bool) -> None:
+    digits = str(number)
+    dressed = "".join(d + mark for d, mark in zip(digits, dress, strict=False))
+    assert parse_number(("+" if plus else "") + dressed, "VN")[0] == f"+{digits}"
 
 
 def test_the_national_form_belongs_to_the_region() -> None:

@@ -148,8 +148,9 @@ class History:
             first = (query.page - 1) * query.limit
             last = first + query.limit
             if options.result_cap is not None and last > options.result_cap:
-                if options.past_result_cap == "error":
-                    raise Refusal(500, f"result window is too large: at most {options.result_cap}", 500)
+                if options.past_result_cap != "empty":
+                    r, status = (500, 500) if options.past_result_cap == "error" else (1, 200)
+                    raise Refusal(r, f"Result window is too large: at most {options.result_cap}", status)
                 last = options.result_cap
             positions = selection.positions[::-1] if query.descending else selection.positions
             return HistoryPage(

@@ -40,7 +40,7 @@ class PortalOptions:
     version_2_honours_limit: bool = True
     search_after_at_end: list[Any] | Literal["missing"] | None = field(default_factory=list)
     result_cap: int | None = None
-    past_result_cap: Literal["empty", "error"] = "empty"
+    past_result_cap: Literal["empty", "error", "refused"] = "empty"
     refuses_ascending: bool = False
     message_key: Literal["msg", "message"] = "msg"
     auth_failure: Literal["401", "403", "envelope"] = "401"

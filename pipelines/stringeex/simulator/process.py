@@ -114,7 +114,10 @@ def spawn(
     command += [f"--start-date={start_date}"] if start_date is not None else []
     command += [f"--fault={json.dumps(dict(fault))}" for fault in faults]
     command += [] if limits else ["--no-limits"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:  # noqa: S603 - ourselves
+    # In a group of its own, so that Ctrl-C in a terminal ends it only behind whoever works with it.
+    with subprocess.Popen(  # noqa: S603 - ourselves
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0
+    ) as process:
         assert process.stdin is not None, "opened as a pipe"
         assert process.stdout is not None, "opened as a pipe"
         try:

@@ -1,0 +1,291 @@
+"""A source whose answers parse and mean something else: what was right stays, and what was served is there.
+
+Each through the command, on every database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stamina
+
+from pipelines.stringeex.simulator import NO_LIMITS, Fault, Portal, PortalOptions, SimulatedPortal, generate
+from pipelines.stringeex.simulator.data_faults import (
+    DropField,
+    FewerRows,
+    NullField,
+    OnlyShare,
+    OtherPortal,
+    RenameField,
+)
+from pipelines.stringeex.simulator.faults import WrongTotal
+from tests.e2e.command import Finished, callhistory_here
+from tests.exports import FIRST, Export, assert_holds, export_of, range_ms
+from transforms.schema import CALL_PARTICIPANTS, CALL_VERSIONS, CALLS, EXPORT_WINDOWS, REJECTED_ROWS
+
+LAST = FIRST + timedelta(days=1)
+PUBLISHED = (CALLS, CALL_PARTICIPANTS, CALL_VERSIONS, REJECTED_ROWS)
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting() -> Iterator[None]:
+    with stamina.set_testing(True, attempts=8, cap=True):
+        yield
+
+
+@dataclass
+class Account:
+    """Two days of a portal, and where they are exported to, by the command."""
+
+    portal: Portal
+    export: Export
+    folder: Path
+
+    def run(self, *arguments: str) -> Finished:
+        settings = self.export.settings
+        return callhistory_here(
+            *arguments,
+            cwd=self.folder,
+            settings={
+                "STRINGEEX_BASE_URL": settings.base_url,
+                "STRINGEEX_API_KEY_SID": settings.api_key_sid or "",
+                "STRINGEEX_API_KEY_SECRET": settings.api_key_secret.get_secret_value()
+                if settings.api_key_secret
+                else "",
+                "STRINGEEX_HISTORY_REQUESTS_PER_10S": "0",
+                "STRINGEEX_REQUESTS_PER_10S": "0",
+                "STRINGEEX_REQUESTS_PER_HOUR": "0",
+                "CALLHISTORY_WAREHOUSE_URL": settings.warehouse_url.get_secret_value(),
+                "CALLHISTORY_LAKE_URL": settings.lake_url,
+            },
+        )
+
+    def backfill(self, *arguments: str) -> Finished:
+        return self.run("backfill", "--from", str(FIRST), "--to", str(LAST), "--json", *arguments)
+
+    def published(self) -> dict[str, Any]:
+        """All that readers see: the tables, and the Parquet files to the byte."""
+        files = {name: content for name, (_, _, content) in self.export.files().items() if not name.startswith("raw/")}
+        return self.export.warehouse_tables(PUBLISHED) | files
+
+    def raw_files(self) -> set[str]:
+        return {name for name in self.export.files() if name.startswith("raw/")}
+
+    def ledger(self, *columns: str) -> list[tuple[Any, ...]]:
+        table = self.export.warehouse(EXPORT_WINDOWS)
+        return list(zip(*(table[name].to_pylist() for name in columns), strict=True))
+
+    def served(self) -> list[Any]:
+        return self.portal.rows(*range_ms(FIRST, LAST))
+
+
+@pytest.fixture
+def account(warehouse_url: str, tmp_path: Path) -> Iterator[Account]:
+    portal = Portal(
+        generate(seed=3, start_date=FIRST, days=2, calls_total=80, late_arrival_share=0, late_change_share=0),
+        PortalOptions(rate_limits=NO_LIMITS),
+    )
+    with SimulatedPortal(portal) as server:
+        yield Account(portal, export_of(server.base_url, warehouse_url, tmp_path), tmp_path)
+        assert server.errors == []
+
+
+def assert_same_published(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert found[name].equals(value) if hasattr(value, "equals") else found[name] == value, name
+
+
+TAKES_A_FIELD_AWAY = [
+    pytest.param(RenameField(field="id", to="call_id"), "id", id="id-renamed"),
+    pytest.param(RenameField(field="start_time", to="started"), "start_time", id="start_time-renamed"),
+    pytest.param(RenameField(field="status", to="state"), "status", id="status-renamed"),
+    pytest.param(NullField(field="direction"), "direction", id="direction-null"),
+    pytest.param(DropField(field="status", share=0.5), "status", id="status-half-gone"),
+]
+
+
+@pytest.mark.parametrize(("fault", "field"), TAKES_A_FIELD_AWAY)
+def test_a_field_that_every_call_needs_and_that_is_gone_changes_nothing(
+    account: Account, fault: Fault, field: str
+) -> None:
+    assert account.backfill().exit_code == 0
+    before, raw = account.published(), account.raw_files()
+    account.portal.faults.append(fault)
+
+    done = account.backfill("--force")
+    assert done.exit_code == 3
+    assert not done.json["complete"]
+    assert len(done.json["held"]) == 2
+    assert all(f"the field {field}" in line and "rows" in line and "since 20" in line for line in done.json["held"])
+    assert_same_published(account.published(), before)
+    assert len(account.raw_files() - raw) == 2
+    assert account.ledger("status", "held") == [("disputed", True)] * 2
+
+    account.portal.faults.clear()
+    mended = account.backfill()
+    assert mended.exit_code == 0
+    assert mended.json["calls_vanished"] == mended.json["calls_updated"] == 0
+    assert_same_published(account.published(), before)
+    assert_holds(account.export, account.served(), FIRST, LAST)
+    assert account.ledger("status", "held", "error") == [("complete", False, None)] * 2
+
+
+def test_a_field_that_was_accepted_to_be_gone_is_gone_until_it_is_back(account: Account) -> None:
+    assert account.backfill().exit_code == 0
+    account.portal.faults.append(RenameField(field="status", to="state"))
+    assert account.backfill("--force").exit_code == 3
+    refused = account.run("drift", "accept", "talk_duration")
+    assert refused.exit_code == 2
+    assert "no field that every call needs" in refused.output
+    assert account.run("drift", "accept", "status").exit_code == 0
+    assert account.backfill().exit_code == 0
+    assert set(account.export.warehouse(CALLS)["status"].to_pylist()) == {"unknown"}
+
+    account.portal.faults.clear()
+    assert account.backfill("--force").exit_code == 0
+    assert_holds(account.export, account.served(), FIRST, LAST)
+    account.portal.faults.append(RenameField(field="status", to="state"))
+    assert account.backfill("--force").exit_code == 3
+    assert_holds(account.export, account.served(), FIRST, LAST)
+
+
+@pytest.mark.parametrize("field", ["id", "start_time", "status"])
+def test_a_first_read_without_a_needed_field_is_published_and_not_complete(account: Account, field: str) -> None:
+    account.portal.faults.append(RenameField(field=field, to="other"))
+    done = account.backfill()
+    assert done.exit_code == 3
+    assert len(done.json["disputed"]) == 2
+    assert all(f"the field {field}" in line for line in done.json["disputed"])
+    calls = account.export.warehouse(CALLS).num_rows if field == "status" else 0
+    assert calls + account.export.warehouse(REJECTED_ROWS).num_rows == 80
+
+    account.portal.faults.clear()
+    assert account.backfill().exit_code == 0
+    assert_holds(account.export, account.served(), FIRST, LAST)
+    assert account.export.warehouse(REJECTED_ROWS).num_rows == 0
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(FewerRows(keep=4), id="most-of-a-day"),
+        pytest.param(FewerRows(keep=0), id="all-of-a-day"),
+        pytest.param(OtherPortal(seed=9), id="another-portal"),
+        pytest.param(OnlyShare(share=0.5), id="half-an-index"),
+    ],
+)
+def test_most_of_a_day_that_is_gone_changes_nothing_until_it_is_accepted(account: Account, fault: Fault) -> None:
+    assert account.backfill().exit_code == 0
+    before = account.published()
+    account.portal.faults.append(fault)
+
+    done = account.backfill("--force")
+    assert done.exit_code == 3
+    assert len(done.json["held"]) == 2
+    assert all("--accept-vanished" in line for line in done.json["held"])
+    assert_same_published(account.published(), before)
+
+    # What was held is not applied by a replay either, and not by the next run.
+    assert account.run("replay", "--from", str(FIRST), "--to", str(LAST), "--json").exit_code == 0
+    assert_same_published(account.published(), before)
+    assert account.backfill("--force").exit_code == 3
+
+    assert account.backfill("--accept-vanished").exit_code == 0
+    calls = account.export.warehouse(CALLS)
+    gone = calls.num_rows - calls["deleted_at"].null_count
+    assert gone >= 30
+
+    account.portal.faults.clear()
+    assert account.backfill("--force", "--accept-vanished").exit_code == 0
+    assert account.export.lake(CALLS).num_rows == 80
+    live = account.export.warehouse(CALLS).filter(account.export.warehouse(CALLS)["deleted_at"].is_null())
+    assert sorted(live["call_id"].to_pylist()) == sorted(row["id"] for row in account.served())
+
+
+def test_a_few_calls_that_are_gone_are_marked_as_vanished(account: Account) -> None:
+    assert account.backfill().exit_code == 0
+    for _, call_id in account.portal.keys(*range_ms(FIRST, FIRST))[:9]:
+        account.portal.remove_call(call_id)
+    done = account.backfill("--force")
+    assert (done.exit_code, done.json["calls_vanished"]) == (0, 9)
+
+
+def test_a_day_of_small_windows_does_not_vanish_window_by_window(account: Account) -> None:
+    """Each hour loses fewer than ten calls; the day loses all of them."""
+    export = export_of(
+        account.export.settings.base_url,
+        account.export.settings.warehouse_url.get_secret_value(),
+        account.folder,
+        CALLHISTORY_WINDOW="1h",
+    )
+    assert export.run(FIRST, LAST).is_complete
+    account.portal.faults.append(FewerRows(keep=0))
+    run = export.run(FIRST, LAST, force=True)
+    assert not run.is_complete
+    assert run.totals["calls_vanished"] <= 80 * 0.3
+    account.portal.faults.clear()
+    assert export.run(FIRST, LAST, force=True).is_complete
+    assert_holds(export, account.served(), FIRST, LAST)
+
+
+def test_a_rejected_row_with_an_id_proves_that_its_call_is_still_there(account: Account) -> None:
+    assert account.backfill().exit_code == 0
+    before = account.published()
+    [(_, call_id), *_] = account.portal.keys(*range_ms(FIRST, FIRST))
+    account.portal.faults.append(DropField(field="start_time", call_id=call_id))
+    done = account.backfill("--force")
+    assert done.exit_code == 3
+    assert "1 calls are kept as they were" in done.json["disputed"][0]
+    assert account.published()[CALLS.name].equals(before[CALLS.name])
+    assert account.export.lake(CALLS).equals(before[CALLS.name])
+    assert account.export.warehouse(REJECTED_ROWS)["call_id"].to_pylist() == [call_id]
+    account.portal.faults.clear()
+    assert account.backfill().exit_code == 0
+    assert_same_published(account.published(), before)
+
+
+def test_a_row_without_an_id_could_be_any_call_so_none_is_gone(account: Account) -> None:
+    assert account.backfill().exit_code == 0
+    keys = account.portal.keys(*range_ms(FIRST, FIRST))
+    account.portal.faults.append(DropField(field="id", call_id=keys[0][1]))
+    account.portal.remove_call(keys[1][1])
+    for _ in range(2):
+        done = account.backfill("--force")
+        assert done.exit_code == 3
+        assert "2 calls are kept" in done.json["disputed"][0]
+        assert account.export.warehouse(CALLS)["deleted_at"].null_count == 80
+        assert account.export.lake(CALLS).num_rows == 80
+    account.portal.faults.clear()
+    mended = account.backfill()
+    assert (mended.exit_code, mended.json["calls_vanished"]) == (0, 1)
+
+
+@pytest.mark.parametrize("offset", [1, -1])
+@pytest.mark.parametrize("version_2", [True, False])
+def test_a_count_that_stays_wrong_withholds_nothing(account: Account, offset: int, version_2: bool) -> None:
+    account.portal.options.supports_version_2 = version_2
+    account.portal.faults.append(WrongTotal(offset=offset))
+    done = account.backfill()
+    assert done.exit_code == 3
+    assert len(done.json["disputed"]) == 2
+    served = account.portal.rows(*range_ms(FIRST, LAST), version=2 if version_2 else 1)
+    assert sorted(account.export.lake(CALLS)["call_id"].to_pylist()) == sorted(row["id"] for row in served)
+    assert account.export.lake(CALLS).equals(account.export.warehouse(CALLS))
+
+    # Nobody's call is taken for gone by such a read.
+    [(_, call_id), *_] = account.portal.keys(*range_ms(FIRST, FIRST))
+    account.portal.remove_call(call_id)
+    assert account.backfill().exit_code == 3
+    assert account.export.warehouse(CALLS)["deleted_at"].null_count == 80
+    assert account.export.lake(CALLS).num_rows == 80
+
+    account.portal.faults.clear()
+    assert account.backfill().exit_code == 0
+    assert account.ledger("status") == [("complete",)] * 2
+    assert account.export.warehouse(CALLS)["deleted_at"].null_count == 79
