@@ -17,7 +17,7 @@ from pipelines.quota import Quota, quota
 from pipelines.run import plan_days
 from pipelines.windows import ONE_DAY, Window, days_between, local_date
 from sinks.ledger import LedgerRow, WindowStatus
-from sinks.recordings import LOST, Recordings, RecordingStatus
+from sinks.recordings import UNDONE, Recordings, RecordingStatus
 from transforms.schema import LATE_CHANGES
 
 
@@ -104,7 +104,7 @@ class Status:
     @property
     def is_whole(self) -> bool:
         """Whether no day is a gap, no window failed, and no recording is missing or failed."""
-        return not self.gaps and not self.failed_windows and not any(self.recordings[status] for status in LOST)
+        return not self.gaps and not self.failed_windows and not any(self.recordings[status] for status in UNDONE)
 
     @property
     def states(self) -> dict[DayState, int]:
