@@ -32,8 +32,8 @@ def test_a_rest_that_begins_like_an_envelope_is_a_rest(
     portal: Portal, server: SimulatedPortal, tmp_path: Path, first_byte: bytes
 ) -> None:
     ids = (f"call-vn-1-AAAAAAAAAA-{number}" for number in range(10_000))
-    call_id = next(name for name in ids if (audio := recording(name, 30))[len(audio) // 2 :].startswith(first_byte))
-    add_call(portal, call_id, talk_duration=30, duration=30)
+    call_id = next(name for name in ids if (audio := recording(name, 31))[len(audio) // 2 :].startswith(first_byte))
+    add_call(portal, call_id, talk_duration=31, duration=31)
     archived = archived_at(server.base_url, tmp_path)
     archived.export()
     portal.faults.append(fault.Cut(operation="download_recording", count=1))
