@@ -6,6 +6,7 @@
     ├── RetryableError          try again: the next run, or the same one a little later
     │   ├── TransportError          no connection, a time-out, a body cut short or unreadable
     │   ├── RateLimitedError        HTTP 429: the account is blocked until its block of time ends
+    │   ├── AccountBlockedError     nothing may be sent for longer than the caller wants to wait
     │   ├── ServerError             5xx, or an envelope whose ``r`` means "busy"
     │   ├── UnsettledWindowError    the API's count and the rows it served do not agree (yet)
     │   ├── ClaimLostError          another run has taken this day over
@@ -43,6 +44,10 @@ class RateLimitedError(RetryableError):
     def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class AccountBlockedError(RetryableError):
+    """The account may send nothing for longer than the caller wants to wait; the message says until when, and why."""
 
 
 class ServerError(RetryableError):

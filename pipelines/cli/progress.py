@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from pipelines.cli.output import Output, counted
-from transforms.errors import CallHistoryError
+from transforms.errors import CallHistoryError, RateLimitedError
 
 if TYPE_CHECKING:
     from datetime import date
@@ -118,7 +118,10 @@ def tell_retries(output: Output) -> None:
         cause = details.caused_by
         # The text of a foreign exception may quote a row.
         reason = str(cause) if isinstance(cause, CallHistoryError) else type(cause).__name__
-        output.log(f"trying again in {details.wait_for:.1f} seconds: {reason}")
+        # After an HTTP 429 it is the budget that keeps everybody waiting, not the pause between two tries.
+        is_budgets = isinstance(cause, RateLimitedError)
+        when = "when the account may send again" if is_budgets else f"in {details.wait_for:.1f} seconds"
+        output.log(f"trying again {when}: {reason}")
 
     set_on_retry_hooks([tell] if output.verbose else [])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 from pipelines.stringeex.endpoints import BudgetShare
 
@@ -57,12 +57,23 @@ class Counts(TypedDict):
     """What is counted, as JSON can hold it; instants are epoch seconds.
 
     ``taken`` holds, by name of the block and number of the block of time since 1970, the requests let through;
-    ``wanted`` holds, by name and priority, until when lower priorities leave the block alone.
+    ``wanted`` holds, by name and priority, until when lower priorities leave the block alone. ``asked_until`` is what
+    an HTTP 429 asked for where that is later than ``blocked_until``.
     """
 
     taken: dict[str, dict[str, int]]
     wanted: dict[str, dict[str, float]]
     blocked_until: float
+    asked_until: NotRequired[float]
+
+
+class Wait(NamedTuple):
+    """Why a request has to wait: ``full`` is the block without room, null where an HTTP 429 has blocked the account."""
+
+    seconds: float
+    full: Block | None
+    asked_seconds: float | None
+    """How long the HTTP 429 asked for, where that is longer than ``seconds``: then we ask again sooner."""
 
 
 def no_counts() -> Counts:
@@ -92,17 +103,31 @@ def take(counts: Counts, blocks: Sequence[Block], priority: Priority, now: float
     return ask_again_at - now
 
 
+def cause_of_wait(
+    counts: Counts, blocks: Sequence[Block], priority: Priority, wait_seconds: float, now: float, skew: float
+) -> Wait:
+    """Return what the ``wait_seconds`` that `take` has just returned are for."""
+    free_at = {block: _free_at(counts, block, priority, now, skew) for block in blocks}
+    full = max(free_at, key=lambda block: free_at[block], default=None)
+    if full is not None and free_at[full] > counts["blocked_until"]:
+        return Wait(wait_seconds, full, None)
+    asked_until = counts.get("asked_until", 0.0)
+    return Wait(wait_seconds, None, asked_until - now if asked_until > counts["blocked_until"] else None)
+
+
 def block_account(
     counts: Counts, blocks: Sequence[Block], retry_after_seconds: float | None, now: float, skew: float
 ) -> None:
     """Let nothing through for ``retry_after_seconds``, or until the block that an HTTP 429 speaks of ends.
 
+    No block is longer than an hour, so neither is this: who asks for more is asked again then.
     That is the smallest of ``blocks`` without room; when all have room, somebody else uses the account too, and it is
     the smallest of them.
     """
     _forget(counts, now, skew)
     if retry_after_seconds is not None:
         until = now + min(max(retry_after_seconds, _SHORTEST_WAIT_SECONDS), _LONGEST_BLOCK_SECONDS)
+        counts["asked_until"] = now + retry_after_seconds + skew
     else:
         full = [block for block in blocks if _taken(counts, block, _number(block, now)) >= block.limit]
         candidates = full or blocks or [Block(_SMALLEST_BLOCK_SECONDS, 0)]

@@ -26,6 +26,7 @@ from pipelines.stringeex.deadline import AnswerTimeout, keep_deadlines
 from pipelines.stringeex.endpoints import Operation
 from pipelines.stringeex.envelope import RejectedError, parse, read_body, retry_after_seconds
 from transforms.errors import (
+    AccountBlockedError,
     ApiError,
     AuthenticationError,
     NoAddressError,
@@ -227,7 +228,7 @@ class StringeeXClient:
         def worth_another(error: RetryableError) -> bool:
             limit = patience.attempts if self._reached else patience.attempts_unreached
             spent = time.monotonic() - began - request.budget_seconds
-            if self._closed.is_set():
+            if self._closed.is_set() or isinstance(error, AccountBlockedError):
                 return False
             if request.attempts >= limit or spent > patience.total_seconds:
                 hint = "" if self._reached else "; look at STRINGEEX_BASE_URL and the network"

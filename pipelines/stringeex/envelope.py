@@ -18,6 +18,7 @@ _SPEAKS_OF_AUTHENTICATION = re.compile(r"auth(?!or\b)|token|jwt", re.IGNORECASE)
 _SAYS_TRY_AGAIN = re.compile(
     r"busy|try again|temporar|overload|too many|time.?out|timed out|unavailable", re.IGNORECASE
 )
+_INSTANT_FROM_SECONDS = 10**9
 _WHOLE_NUMBER = re.compile(r"\s*([+-]?[0-9]{1,9})(?:\.0*)?\s*")
 _PRIVATE = re.compile(r"\S+@\S+|\+?\d[\d\s.-]{6,}\d|(?=[\w.-]*\d)[\w-]{16,}(\.[\w-]+)*")
 
@@ -98,13 +99,18 @@ def parse(
 
 
 def retry_after_seconds(response: httpx.Response) -> float | None:
-    """Return the seconds that ``Retry-After`` asks for, given as a number or a date; None where it is unusable."""
+    """Return the seconds that ``Retry-After`` asks for; None where it is unusable.
+
+    It is a number of seconds or a date (RFC 9110, section 10.2.3). A number too large for one is taken for the instant
+    itself, in seconds since 1970, which is what some gateways send.
+    """
     value = response.headers.get("retry-after", "").strip()
-    if re.fullmatch(r"\d{1,6}(\.\d+)?", value):
-        return float(value)
     try:
+        if re.fullmatch(r"[0-9]{1,10}(\.[0-9]+)?", value):
+            seconds = float(value)
+            return max(0.0, seconds - time.time()) if seconds >= _INSTANT_FROM_SECONDS else seconds
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
