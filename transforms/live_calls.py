@@ -37,8 +37,9 @@ class LiveCall:
 def live_call(row: JsonValue, *, timezone: str, region: str) -> LiveCall | None:
     """Read one entry of the realtime operation's ``calls``; null for what has no usable call id.
 
-    The id is told as in ``transforms.call_ids``. A field that cannot be read is null; a direction that is not documented is ``unknown``. ``timezone`` (an IANA
-    name) decides the local day and hour, ``region`` the national form of phone numbers.
+    An id is told as in ``transforms.call_ids``. A field that cannot be read is null; a direction that is not documented
+    is ``unknown``. ``timezone`` (an IANA name) decides the local day and hour, ``region`` the national form of phone
+    numbers.
     """
     if not isinstance(row, dict):
         return None

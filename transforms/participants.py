@@ -36,9 +36,7 @@ KIND_KEYS = ("type", "kind", "role")
 """Where such an entry can say that it is an agent."""
 
 
-_BETWEEN_NAMES = re.compile(
-    r";(?!\s*(?:ext|isub|phone-context|postd|user|transport|method|ttl|maddr)=)", re.IGNORECASE
-)
+_BETWEEN_NAMES = re.compile(r";(?!\s*(?:ext|isub|phone-context|postd|user|transport|method|ttl|maddr)=)", re.IGNORECASE)
 """A semicolon that does not begin a parameter of ``tel:`` (RFC 3966) or ``sip:`` (RFC 3261)."""
 
 ENTRY_COLUMNS = ("participant", "kind", "number_e164", "raw")

@@ -159,7 +159,9 @@ def test_a_customer_of_the_simulated_portal_is_one_in_every_form(number: str, dr
     assert parse_number(form.format(dressed), "VN") == wanted
 
 
-@pytest.mark.parametrize("value", ["1" + " " * 70_000 + "1", "+1" + "\u00a0" * 70_000 + "1", "<" * 70_000, "tel:" + ";" * 70_000])
+@pytest.mark.parametrize(
+    "value", ["1" + " " * 70_000 + "1", "+1" + "\u00a0" * 70_000 + "1", "<" * 70_000, "tel:" + ";" * 70_000]
+)
 def test_text_of_any_length_is_told_from_a_number_without_a_search(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A number of 20,000 characters took ten seconds, and one of 70,000 two minutes."""
     monkeypatch.setattr("transforms.phones._undressed", lambda value: pytest.fail(f"{len(value)} characters searched"))
