@@ -109,9 +109,9 @@ class RawWriter:
 def json_line(row: JsonValue) -> bytes:
     """Return ``row`` as one line of JSON that `transforms.json_text.parse_json` reads back as the same value."""
     try:
-        return orjson.dumps(row)
+        return orjson.dumps(row, option=orjson.OPT_PASSTHROUGH_SUBCLASS)
     except TypeError:
-        # An integer past 64 bits, a lone surrogate, or nested deeper than orjson writes.
+        # A number too long, a key served twice, a lone surrogate, or nested deeper than orjson writes.
         return exact_json(row).encode()
 
 

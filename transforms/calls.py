@@ -35,7 +35,7 @@ from transforms.fields import (
     whole_number,
 )
 from transforms.hashing import row_hashes
-from transforms.json_text import JsonValue, canonical_json
+from transforms.json_text import JsonValue, RepeatedKeys, canonical_json
 from transforms.participants import ENTRY_COLUMNS, Participants, read_participants
 from transforms.phones import parse_numbers
 from transforms.rejects import admit
@@ -145,6 +145,7 @@ def normalise(
     participants = _participants(batch, columns["agent_id"], region)
     columns["participant_count"] = pa.array(participants.counts)
     batch.keep_unknown_fields()
+    batch.keep_earlier_values()
     columns["extra"] = batch.extra()
     return Normalised(
         calls=_calls_frame(columns, participants),
@@ -197,6 +198,20 @@ class _Batch:
                 for field in row.keys() - KNOWN_FIELDS:
                     if row[field] is not None:
                         self._left_over[position][field] = row[field]
+
+    def keep_earlier_values(self) -> None:
+        """Put what a later value of the same key has replaced into ``extra``: as it is, or as a list beside others."""
+        for position, row in enumerate(self._rows):
+            if isinstance(row, RepeatedKeys):
+                earlier: defaultdict[str, list[JsonValue]] = defaultdict(list)
+                for field, value in row.earlier():
+                    if value is not None and value != row[field]:
+                        earlier[field].append(value)
+                kept = self._left_over[position] if earlier else {}
+                for field, values in earlier.items():
+                    if field in kept:
+                        values.append(kept[field])
+                    kept[field] = values[0] if len(values) == 1 else values
 
     def extra(self) -> pa.Array[Any]:
         """Return what is left of each row as a JSON object, null where it is nothing."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from transforms.fields import columns_of, storable
-from transforms.json_text import JsonValue
+from transforms.json_text import ExactNumber, JsonValue, RepeatedKeys
 
 FIELD_MAX_LENGTH = 256
 """Characters of a field's name that are kept."""
@@ -21,9 +21,11 @@ _JSON_TYPES: dict[type, str] = {
     bool: "boolean",
     int: "integer",
     float: "number",
+    ExactNumber: "number",
     str: "string",
     list: "array",
     dict: "object",
+    RepeatedKeys: "object",
 }
 
 FieldTypes: TypeAlias = Counter[tuple[str, str]]

@@ -17,6 +17,7 @@ from pipelines.export import Event, Outcome, Step
 from pipelines.run import RunSummary
 from pipelines.stringeex.simulator import Fault, Portal, SimulatedPortal
 from pipelines.stringeex.simulator import faults as fault
+from pipelines.stringeex.simulator.data_faults import FieldAs
 from pipelines.stringeex.simulator.wire import Request
 from sinks.raw import raw_files, read_raw
 from tests.exports import FIRST, assert_holds, expected, range_ms
@@ -106,6 +107,7 @@ BAD_DAYS = {
         {"STRINGEEX_TIMEOUT_SECONDS": "0.2"},
         attempts=1,
     ),
+    "no-utf8": BadDay(lambda: FieldAs(field="contactname", form="invalid_utf8"), SURVIVED),
     "cookie-bomb": BadDay(lambda: fault.CookieBomb(), SURVIVED),
     "clock": BadDay(lambda: fault.Hook(when=later_page, action=_clock), SURVIVED),
 }

@@ -21,7 +21,8 @@ In this process::
   ``RenameField(field, to)``, ``DropField(field)``, ``NullField(field)``, ``FieldAs(field, form)`` (``seconds``,
   ``iso8601``, ``iso8601_local``, ``iso8601_without_offset``, ``text``, ``float``, ``invalid_utf8``), of all rows, or of
   one ``call_id`` or a ``share``; ``FewerRows(keep)``, ``OnlyShare(share)``, ``OtherPortal(seed)``: calls are gone, or
-  others, and the counts agree with it.
+  others, and the counts agree with it. ``RepeatKey(field, earlier)`` and ``LongNumber(field, text)`` of
+  ``text_faults`` are JSON that parsers lose something of.
 
 In a process of its own: ``python -m pipelines.stringeex.simulator --calls 2000 --days 3`` prints one JSON line
 (``base_url`` and credentials) and serves until SIGTERM; ``spawn(...)`` does that from Python. Faults are given with

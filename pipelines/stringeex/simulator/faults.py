@@ -24,6 +24,7 @@ from pipelines.stringeex.simulator.data_faults import (
 )
 from pipelines.stringeex.simulator.fault import Fault
 from pipelines.stringeex.simulator.history import MISSING, HistoryPage, HistoryQuery
+from pipelines.stringeex.simulator.text_faults import LongNumber, RepeatKey
 from pipelines.stringeex.simulator.wire import Request, Response, envelope
 
 if TYPE_CHECKING:
@@ -323,7 +324,7 @@ FAULTS: dict[str, type[Fault]] = {
     for kind in (
         Reset, Close, Status, RateLimited, Envelope, AuthRejected, Html, EmptyBody, InvalidJson, Redirect, GzipBomb,
         RepeatPage, LoopSearchAfter, OtherWindow, WrongTotal, DropRows, NothingThere, HugePage, Cut, Stall, CookieBomb,
-        StallHead, ContinueForever, EndlessBody, CodeAs,
+        StallHead, ContinueForever, EndlessBody, CodeAs, RepeatKey, LongNumber,
         RenameField, DropField, NullField, FieldAs, FewerRows, OnlyShare, OtherPortal,
     )
 }  # fmt: skip
