@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.json_text import JsonValue
+from transforms.json_text import ExactNumber, JsonValue
 
 INSTANT_FROM_SECONDS = 1_000_000_000
 """Epoch seconds from which a number is an instant (September 2001); below it is a duration."""
@@ -91,6 +91,8 @@ def whole_number(value: JsonValue) -> int | None:
     """
     if isinstance(value, bool):
         return None
+    if isinstance(value, ExactNumber):
+        value = value.text  # As a float it may be whole only because it was rounded.
     if isinstance(value, float):
         value = int(value) if value.is_integer() else None
     elif isinstance(value, str):
@@ -118,7 +120,8 @@ def _instant_number(value: JsonValue) -> int | None:
     if number is not None:
         return number
     if isinstance(value, float) and INSTANT_FROM_SECONDS <= value < INSTANT_FROM_MS:
-        value = repr(value)  # A product would be rounded, and so be a millisecond less at times.
+        # A product would be rounded, and so be a millisecond less at times.
+        value = value.text if isinstance(value, ExactNumber) else repr(value)
     if not isinstance(value, str):
         return None
     if match := _FRACTION_OF_SECONDS.fullmatch(value):
@@ -145,7 +148,8 @@ def text(value: JsonValue) -> str | None:
     if isinstance(value, str):
         return value
     if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and abs(value) < _LARGEST_EXACT_FLOAT else None
+        is_exact = value.is_integer() and abs(value) < _LARGEST_EXACT_FLOAT and not isinstance(value, ExactNumber)
+        return str(int(value)) if is_exact else None
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 

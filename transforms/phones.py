@@ -6,7 +6,6 @@ import re
 import unicodedata
 from functools import lru_cache
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 
 import phonenumbers
 import pyarrow as pa
@@ -23,6 +22,7 @@ _ADDRESS = re.compile(
     re.IGNORECASE,
 )
 """RFC 3966, and RFC 3261 with a number in place of a user; with a name beside it, it is in angle brackets."""
+_ESCAPED_PLUS = re.compile("%2b", re.IGNORECASE)
 _PHONE_CONTEXT = re.compile(r";\s*phone-context=(\+[0-9]{1,15})", re.IGNORECASE)
 """RFC 3966: what has to stand before a number that is not international."""
 _PARAMETERS = re.compile(r";\s*[a-z-]+=.*$", re.IGNORECASE)
@@ -82,7 +82,7 @@ def _undressed(value: str) -> str:
     plain = "".join(map(_plain, unicodedata.normalize("NFKC", value))).strip()
     context = _PHONE_CONTEXT.search(plain)
     if address := _ADDRESS.fullmatch(plain):
-        plain = address["tel"] or unquote(address["sip"])
+        plain = address["tel"] or _ESCAPED_PLUS.sub("+", address["sip"])
     plain = _EXTENSION.sub("", _PARAMETERS.sub("", plain).strip()).strip()
     plain = _BRACKETS_IN_FRONT.sub(r"\1\2 ", plain, count=1) if plain.startswith(("(", "+")) else plain
     if context is not None and not plain.startswith(("+", "00")):

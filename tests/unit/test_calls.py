@@ -32,7 +32,7 @@ from tests.unit.rows import (
 from transforms.call_ids import call_id_of
 from transforms.calls import KNOWN_FIELDS, Normalised, normalise
 from transforms.fields import instant_ms, whole_number
-from transforms.json_text import canonical_json, exact_json
+from transforms.json_text import canonical_json, exact_json, parse_json
 from transforms.rejects import RejectReason, can_be_call
 from transforms.schema import CALL_ID_MAX_LENGTH, CALL_PARTICIPANTS, CALLS, REJECTED_ROWS
 
@@ -389,6 +389,16 @@ def test_a_whole_float_in_text_is_its_digits_while_they_are_exact(value: float, 
     record = call(customer_number=value, account=value)
     assert (record["customer_number"], record["agent_id"]) == (stored, stored)
     assert extra_of(record) == ({} if stored else {"customer_number": value, "account": value})
+
+
+def test_a_number_that_is_whole_only_by_rounding_is_kept_as_served() -> None:
+    """Twelve seconds and a little more were twelve, with nothing in ``extra``."""
+    little_more = "12.00000000000000000001"
+    row = f'{{"id":"c","start_time":{START_MS},"duration":{little_more},"account":{little_more}}}'
+    (record,) = records(normalised([parse_json(row.encode())]).calls)
+    assert (record["duration_seconds"], record["agent_id"]) == (None, None)
+    assert record["extra"] == f'{{"account":{little_more},"duration":{little_more}}}'
+    assert instant_ms(parse_json(b"1787940012.99999999999999999999")) == 1_787_940_012_999
 
 
 def test_a_number_served_as_a_float_is_the_customers_number() -> None:
