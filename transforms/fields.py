@@ -91,8 +91,6 @@ def whole_number(value: JsonValue) -> int | None:
     """
     if isinstance(value, bool):
         return None
-    if isinstance(value, ExactNumber):
-        value = value.text  # As a float it may be whole only because it was rounded.
     if isinstance(value, float):
         value = int(value) if value.is_integer() else None
     elif isinstance(value, str):
@@ -121,7 +119,7 @@ def _instant_number(value: JsonValue) -> int | None:
         return number
     if isinstance(value, float) and INSTANT_FROM_SECONDS <= value < INSTANT_FROM_MS:
         # A product would be rounded, and so be a millisecond less at times.
-        value = value.text if isinstance(value, ExactNumber) else repr(value)
+        value = repr(value)
     if not isinstance(value, str):
         return None
     if match := _FRACTION_OF_SECONDS.fullmatch(value):
