@@ -38,7 +38,7 @@ from transforms.hashing import row_hashes
 from transforms.json_text import JsonValue, RepeatedKeys, canonical_json
 from transforms.participants import ENTRY_COLUMNS, Participants, read_participants
 from transforms.phones import parse_numbers
-from transforms.rejects import Admission, admit
+from transforms.rejects import admit
 from transforms.schema import CALL_PARTICIPANTS, CALLS
 from transforms.types import BOOLEAN, INSTANT, INTEGER, SMALL_INTEGER, TEXT, LogicalType
 
@@ -151,7 +151,7 @@ def normalise(
         calls=_calls_frame(columns, participants),
         participants=_participants_frame(columns, participants),
         rejects=_frame(admission.rejects),
-        usable=_usable(columns, rows, admission),
+        usable=_usable(columns, admission.refused),
     )
 
 
@@ -305,15 +305,13 @@ def _participants_frame(columns: dict[str, pa.Array[Any]], participants: Partici
     return _frame(pa.Table.from_arrays(arrays, schema=CALL_PARTICIPANTS.arrow_schema))
 
 
-def _usable(columns: dict[str, pa.Array[Any]], rows: Sequence[JsonValue], admission: Admission) -> Counter[str]:
+def _usable(columns: dict[str, pa.Array[Any]], refused: list[JsonValue]) -> Counter[str]:
     """Count the rows in which each needed field can be used: calls by their columns, rejected rows one by one."""
     needed = [column for column in CALLS.columns if column.needed]
     usable = Counter({column.source: len(columns[column.name]) - columns[column.name].null_count for column in needed})
-    if admission.rejects.num_rows:
-        admitted = set(map(id, admission.rows))
-        for row in rows:
-            if isinstance(row, dict) and id(row) not in admitted:
-                usable.update(column.source for column in needed if _is_usable(row, column))
+    for row in refused:
+        if isinstance(row, dict):
+            usable.update(column.source for column in needed if _is_usable(row, column))
     return usable
 
 

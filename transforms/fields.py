@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.json_text import JsonValue
+from transforms.json_text import ExactNumber, JsonValue
 
 INSTANT_FROM_SECONDS = 1_000_000_000
 """Epoch seconds from which a number is an instant (September 2001); below it is a duration."""
@@ -35,13 +35,17 @@ _LONGEST_MINUTES = 366 * 1_440
 """No call takes longer than a year: what says so is no duration."""
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _WHOLE_NUMBER = re.compile(r"\s*([+-]?[0-9]{1,40})(?:\.0*)?\s*")
-_FRACTION_OF_SECONDS = re.compile(r"\s*([0-9]{10,11})\.([0-9]{1,9})\s*")
+_FRACTION_OF_SECONDS = re.compile(r"\s*([1-9][0-9]{9,10})\.([0-9]{1,40})\s*")
 _ISO_8601 = re.compile(
-    r"\s*(?P<date>\d{4}-\d{2}-\d{2})[Tt ](?P<minute>\d{2}:\d{2})(?P<second>:\d{2})?(?:[.,](?P<fraction>\d{1,12}))?"
-    r" ?(?P<offset>[Zz]|[+-]\d{2}(?::?\d{2})?)\s*",
+    r"\s*(?P<date>\d{4}-\d{2}-\d{2})[Tt ](?P<minute>(?:[01]\d|2[0-3]):\d{2})"
+    r"(?:(?P<second>:\d{2})(?:[.,](?P<fraction>\d{1,40}))?)?"
+    r" ?(?P<offset>[Zz]|[+-]\d{2}(?::?[0-5]\d)?)\s*",
     re.ASCII,
 )
-"""ISO 8601 in its extended form, with an offset from UTC: without one, the instant is anybody's guess."""
+"""ISO 8601 in its extended form, with an offset from UTC: without one, the instant is anybody's guess.
+
+Not read are a fraction of a minute, 24:00 and an offset of 60 minutes: versions of Python differ in them.
+"""
 _LARGEST_EXACT_FLOAT = 2**53
 _UNSAFE_IN_TEXT = re.compile("[\x00\ud800-\udfff]")
 _FLAG_WORDS = {"true": True, "false": False, "1": True, "0": False}
@@ -98,8 +102,8 @@ def whole_number(value: JsonValue) -> int | None:
 def instant_ms(value: JsonValue) -> int | None:
     """Return an instant in epoch milliseconds, March 1973 to December 9999; None for anything else, 0 included.
 
-    Instants are epoch milliseconds from 10^11 up, epoch seconds from 10^9 up to there, and ISO 8601 with an offset;
-    what is finer than a millisecond is cut off.
+    Instants are whole epoch milliseconds from 10^11 up, epoch seconds from 10^9 up to there, and ISO 8601 with an
+    offset. What seconds have beyond the millisecond is cut off.
     """
     number = _instant_number(value)
     if number is None or number < INSTANT_FROM_SECONDS:
@@ -114,7 +118,8 @@ def _instant_number(value: JsonValue) -> int | None:
     if number is not None:
         return number
     if isinstance(value, float) and INSTANT_FROM_SECONDS <= value < INSTANT_FROM_MS:
-        return int(value * 1000)
+        # A product would be rounded, and so be a millisecond less at times.
+        value = repr(value)
     if not isinstance(value, str):
         return None
     if match := _FRACTION_OF_SECONDS.fullmatch(value):
@@ -141,7 +146,8 @@ def text(value: JsonValue) -> str | None:
     if isinstance(value, str):
         return value
     if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and abs(value) < _LARGEST_EXACT_FLOAT else None
+        is_exact = value.is_integer() and abs(value) < _LARGEST_EXACT_FLOAT and not isinstance(value, ExactNumber)
+        return str(int(value)) if is_exact else None
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 

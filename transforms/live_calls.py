@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from transforms.call_ids import usable_call_id
 from transforms.calls import UNKNOWN
 from transforms.fields import instant_ms, storable, text
 from transforms.json_text import JsonValue
@@ -34,14 +35,15 @@ class LiveCall:
 
 
 def live_call(row: JsonValue, *, timezone: str, region: str) -> LiveCall | None:
-    """Read one entry of the realtime operation's ``calls``; null for what has no call id.
+    """Read one entry of the realtime operation's ``calls``; null for what has no usable call id.
 
-    A field that cannot be read is null; a direction that is not documented is ``unknown``. ``timezone`` (an IANA
-    name) decides the local day and hour, ``region`` the national form of phone numbers.
+    An id is told as in ``transforms.call_ids``. A field that cannot be read is null; a direction that is not documented
+    is ``unknown``. ``timezone`` (an IANA name) decides the local day and hour, ``region`` the national form of phone
+    numbers.
     """
     if not isinstance(row, dict):
         return None
-    call_id = _text(row, "callId")
+    call_id = usable_call_id(row.get("callId"))
     if call_id is None:
         return None
     started_at = _instant(row, "startTime")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -34,6 +35,9 @@ NAME_KEYS = (
 KIND_KEYS = ("type", "kind", "role")
 """Where such an entry can say that it is an agent."""
 
+
+_BETWEEN_NAMES = re.compile(r";(?!\s*(?:ext|isub|phone-context|postd|user|transport|method|ttl|maddr)=)", re.IGNORECASE)
+"""A semicolon that does not begin a parameter of ``tel:`` (RFC 3966) or ``sip:`` (RFC 3261)."""
 
 ENTRY_COLUMNS = ("participant", "kind", "number_e164", "raw")
 """The columns that an entry decides, in the order in which a call's ``row_hash`` covers them."""
@@ -131,7 +135,7 @@ def _items_of_text(value: str) -> list[JsonValue]:
             return []
         if isinstance(decoded, (list, dict)):
             return decoded if isinstance(decoded, list) else [decoded]
-    names: list[JsonValue] = list(value.split(";"))
+    names: list[JsonValue] = list(_BETWEEN_NAMES.split(value) if "=" in value else value.split(";"))
     while names and is_blank(names[-1]):
         names.pop()
     return names

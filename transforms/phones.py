@@ -13,13 +13,24 @@ from phonenumbers import NumberParseException, PhoneNumber, PhoneNumberFormat, V
 
 _CACHED_NUMBERS = 32_768
 _LOOKS_LIKE_A_NUMBER = re.compile(r"\+?[0-9][0-9 ().-]{3,30}", re.ASCII)
-_ADDRESS = re.compile(r"(?:tel:(?P<tel>[^;@]+)|sips?:(?P<sip>[^;@]+)@[^@]+)(?:;.*)?", re.IGNORECASE)
-"""RFC 3966, and RFC 3261 with a number in place of a user."""
-_EXTENSION = re.compile(r"(?:\s*;\s*ext=|\s*(?:ext|x)[.:]?\s*)[0-9]{1,7}$", re.IGNORECASE)
-_COUNTRY_CODE_IN_BRACKETS = re.compile(r"\(\s*(\+[0-9]{1,3})\s*\)")
+_LONGEST_DRESSED = 256
+"""Characters, with everything around the number. What is longer is text, and would take long to search."""
+_DIGITS_AS_FLOAT = re.compile(r"(\+?[0-9]{7,})\.0")
+"""A number that went through a spreadsheet: its last digit would be taken for one more of the number."""
+_ADDRESS = re.compile(
+    r"(?:[^<>]*<)?(?:tel:(?P<tel>[^;@<>]+)|sips?:(?P<sip>[^;@<>]+)(?:;[^@<>]*)?@[^@;<>]+)(?:;[^<>]*)?(?:>.*)?",
+    re.IGNORECASE,
+)
+"""RFC 3966, and RFC 3261 with a number in place of a user; with a name beside it, it is in angle brackets."""
+_ESCAPED_PLUS = re.compile("%2b", re.IGNORECASE)
+_PHONE_CONTEXT = re.compile(r";\s*phone-context=(\+[0-9]{1,15})", re.IGNORECASE)
+"""RFC 3966: what has to stand before a number that is not international."""
+_PARAMETERS = re.compile(r";\s*[a-z-]+=.*$", re.IGNORECASE)
+_EXTENSION = re.compile(r"(?:extension|extn|ext|x|#)[.:]?\s*[0-9]{1,7}$", re.IGNORECASE)
+_BRACKETS_IN_FRONT = re.compile(r"(\+?)\(\s*(\+?[0-9][0-9 .-]*)\)")
 _TRUNK_ZERO_IN_BRACKETS = re.compile(r"\(0\)")
-_INVISIBLE, _DASH, _SPACE = "Cf", "Pd", "Zs"
-"""Unicode's categories of characters that a number is dressed with: marks of direction, hyphens, blanks."""
+_INVISIBLE, _DASH, _DIGIT = "Cf", "Pd", "Nd"
+"""Unicode's categories of marks of direction and the like, of hyphens, and of digits of any script."""
 _NOT_A_COUNTRY = "001"
 
 
@@ -45,7 +56,8 @@ def parse_numbers(values: pa.Array[Any], region: str) -> PhoneColumns:
        ``region`` without its ``0``, if that is.
 
     So short codes (``113``), user ids (``user_2``) and anything too long are none. What a number is dressed with is
-    taken off first: blanks, hyphens and marks of direction of any script, an extension, ``tel:`` or ``sip:``.
+    taken off first: blanks, hyphens, digits and marks of direction of any script; brackets; an extension; ``tel:``
+    (RFC 3966) or ``sip:`` (RFC 3261) with their parameters; the ``.0`` of a number that was made a decimal fraction.
     """
     encoded = values.dictionary_encode()
     parsed = [parse_number(value, region) for value in encoded.dictionary.to_pylist()]
@@ -58,25 +70,35 @@ def parse_number(value: str, region: str) -> tuple[str | None, str | None]:
     """Return one value's E.164 form and country, as ``parse_numbers`` does."""
     value = value.strip()
     if not _LOOKS_LIKE_A_NUMBER.fullmatch(value):
-        value = _undressed(value)
+        value = _undressed(value) if len(value) <= _LONGEST_DRESSED else ""
         if not _LOOKS_LIKE_A_NUMBER.fullmatch(value):
             return None, None
+    if as_float := _DIGITS_AS_FLOAT.fullmatch(value):
+        value = as_float[1]
     return _understood(value, region) or (None, None)
 
 
 def _undressed(value: str) -> str:
     plain = "".join(map(_plain, unicodedata.normalize("NFKC", value))).strip()
-    address = _ADDRESS.fullmatch(plain)
-    if address is not None:
-        plain = (address["tel"] or address["sip"]).strip()
-    plain = _EXTENSION.sub("", plain)
-    plain = _COUNTRY_CODE_IN_BRACKETS.sub(r"\1", plain, count=1)
+    context = _PHONE_CONTEXT.search(plain)
+    if address := _ADDRESS.fullmatch(plain):
+        plain = address["tel"] or _ESCAPED_PLUS.sub("+", address["sip"])
+    plain = _EXTENSION.sub("", _PARAMETERS.sub("", plain).strip()).strip()
+    plain = _BRACKETS_IN_FRONT.sub(r"\1\2 ", plain, count=1) if plain.startswith(("(", "+")) else plain
+    if context is not None and not plain.startswith(("+", "00")):
+        plain = f"{context[1]} {plain}"
     return _TRUNK_ZERO_IN_BRACKETS.sub("", plain, count=1).strip() if plain.startswith("+") else plain
 
 
 def _plain(character: str) -> str:
-    category = _DASH if character == "\N{MINUS SIGN}" else unicodedata.category(character)
-    return {_INVISIBLE: "", _DASH: "-", _SPACE: " "}.get(category, character)
+    if character.isspace():
+        return " "
+    category = unicodedata.category(character)
+    if category == _DASH or character == "\N{MINUS SIGN}":
+        return "-"
+    if category == _DIGIT:
+        return str(unicodedata.decimal(character))
+    return "" if category == _INVISIBLE else character
 
 
 def _understood(value: str, region: str) -> tuple[str, str | None] | None:

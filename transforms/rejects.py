@@ -48,10 +48,14 @@ FIELD_AT_FAULT = {
 
 @dataclass(frozen=True)
 class Admission:
-    """The rows that are calls, as objects, and the others as a table with ``COLUMNS``; each in the order served."""
+    """The rows that are calls, as objects, and the others as a table with ``COLUMNS``; each in the order served.
+
+    ``refused`` holds the rows of ``rejects`` as they were served.
+    """
 
     rows: list[dict[str, JsonValue]]
     rejects: pa.Table
+    refused: list[JsonValue]
 
 
 def admit(
@@ -66,10 +70,11 @@ def admit(
     """Part the rows that are calls of the window ``[window_start, window_end)`` from those that are not.
 
     ``call_date`` is the local day of the window, ``superseded`` the places of rows for which another one of their id is
-    the call. A reject's id is the digest of its payload and of how many equal
-    payloads came before it, which ``occurrences`` counts: pass the same counter for all batches of a window.
+    the call. A reject's id is the digest of its payload and of how many equal payloads came before it, which
+    ``occurrences`` counts: pass the same counter for all batches of a window.
     """
     admitted: list[dict[str, JsonValue]] = []
+    refused: list[JsonValue] = []
     rejected: list[dict[str, Any]] = []
     start_ms, end_ms = _epoch_ms(window_start), _epoch_ms(window_end)
     for place, row in enumerate(rows):
@@ -80,6 +85,7 @@ def admit(
             assert isinstance(row, dict)
             admitted.append(row)
             continue
+        refused.append(row)
         payload_digest = digest(canonical_json(row).encode())
         rejected.append(
             {
@@ -94,7 +100,7 @@ def admit(
         )
         occurrences[payload_digest] += 1
     schema = pa.schema([REJECTED_ROWS.arrow_schema.field(name) for name in COLUMNS])
-    return Admission(admitted, pa.Table.from_pylist(rejected, schema))
+    return Admission(admitted, pa.Table.from_pylist(rejected, schema), refused)
 
 
 def can_be_call(row: JsonValue, window_start: datetime, window_end: datetime) -> bool:

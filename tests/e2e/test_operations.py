@@ -447,6 +447,27 @@ def test_a_call_in_progress_is_read_without_trust(connect: Callable[..., Any], p
     assert (call.customer_number, call.customer_number_e164) == ("user_2", None)
 
 
+@pytest.mark.parametrize("served", [1767546000, "1767546000.0", "2026-01-04T17:00:00Z", "2026-01-05T00:00:00+0700"])
+@pytest.mark.parametrize("number", [84900000012.0, "tel:+84900000012", "+84\u00a0900\u2011000\u2011012"])
+def test_a_call_in_progress_is_read_as_calls_are(
+    connect: Callable[..., Any], portal: Portal, served: Any, number: Any
+) -> None:
+    portal.realtime_calls[:] = [live_call("a", startTime=served, answeredTime=served, customerNumber=number)]
+    with connect() as api:
+        (call,) = api.realtime_calls().calls
+    assert call.started_at == call.answered_at == datetime.fromtimestamp(1767546000, UTC)
+    assert call.customer_number_e164 == "+84900000012"
+
+
+def test_a_call_in_progress_has_the_id_that_it_has_as_a_call(connect: Callable[..., Any], portal: Portal) -> None:
+    """White space was taken off, and an id longer than any database's key went on to the insert."""
+    portal.realtime_calls[:] = [live_call(call_id) for call_id in ("5 ", "5", 6, 7.0, "a\0", "a" * 513)]  # type: ignore[arg-type]
+    with connect() as api:
+        found = api.realtime_calls()
+    assert [call.call_id for call in found.calls] == ["5 ", "5", "6"]
+    assert found.unreadable == 3
+
+
 @pytest.mark.parametrize(
     ("number", "expected"),
     [

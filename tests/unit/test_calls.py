@@ -32,7 +32,7 @@ from tests.unit.rows import (
 from transforms.call_ids import call_id_of
 from transforms.calls import KNOWN_FIELDS, Normalised, normalise
 from transforms.fields import instant_ms, whole_number
-from transforms.json_text import canonical_json, exact_json
+from transforms.json_text import canonical_json, exact_json, parse_json
 from transforms.rejects import RejectReason, can_be_call
 from transforms.schema import CALL_ID_MAX_LENGTH, CALL_PARTICIPANTS, CALLS, REJECTED_ROWS
 
@@ -207,6 +207,13 @@ def test_the_schema_names_every_known_field_as_a_source() -> None:
         ("2026-09-08T08:32:40", None),
         ("2026-13-08T08:32:40Z", None),
         ("2026-09-08T24:00:00Z", None),
+        ("2026-09-08T15:32,5+07:00", None),
+        ("2026-09-08T08:32:40+07:60", None),
+        ("2026-09-08T08:32:40.12399999999999999999999Z", 1_788_856_360_123),
+        ("2026-09-08T08:32:60Z", None),
+        ("00000000012.5", None),
+        (1_080_000_000.001, 1_080_000_000_001),
+        ("1080000000.00199999999999999", 1_080_000_000_001),
         ("2026-09-08T08:32:61Z", None),
         ("2026-09-08", None),
         ("1970-01-02T00:00:00Z", None),
@@ -228,6 +235,35 @@ def test_the_schema_names_every_known_field_as_a_source() -> None:
 )
 def test_instant_ms(value: Any, expected: int | None) -> None:
     assert instant_ms(value) == expected
+
+
+@given(st.integers(10**12, 10**14 - 1))
+def test_seconds_with_a_fraction_keep_their_millisecond(milliseconds: int) -> None:
+    """A product of two floats lost one at times: a call of midnight was a call of the day before."""
+    assert instant_ms(milliseconds / 1000) == milliseconds
+    assert instant_ms(f"{milliseconds // 1000}.{milliseconds % 1000:03}") == milliseconds
+
+
+@given(
+    st.timedeltas(timedelta(days=1500), timedelta(days=2_900_000)),
+    st.integers(-1439, 1439),
+    st.sampled_from("T t"),
+)
+def test_an_instant_with_any_offset_is_the_same_instant(
+    since_1970: timedelta, offset_minutes: int, between: str
+) -> None:
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + since_1970
+    served = moment.astimezone(timezone(timedelta(minutes=offset_minutes))).isoformat(between)
+    wanted = since_1970 // timedelta(milliseconds=1)
+    assert instant_ms(served) == wanted
+    assert instant_ms(served[:-3] + served[-2:]) == wanted
+    assert instant_ms(served[:-6]) is None
+
+
+@given(st.text(st.sampled_from("0123456789-:.,TtZz+ "), max_size=32) | st.text(max_size=8))
+def test_text_that_is_nearly_an_instant_does_not_raise(value: str) -> None:
+    found = instant_ms(value)
+    assert found is None or 10**11 <= found < 253_402_214_400_000
 
 
 @pytest.mark.parametrize("form", ["seconds", "iso", "iso_local"])
@@ -343,6 +379,28 @@ def test_text_is_kept_as_it_is() -> None:
         record = call(contactname=value)
         assert record["contact_name"] == "Lan\ufffd"
         assert extra_of(record) == {"contactname": value}
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [(84900000001.0, "84900000001"), (5.0, "5"), (-0.0, "0"), (1.5, None), (2.0**53, None), (1e300, None)],
+)
+def test_a_whole_float_in_text_is_its_digits_while_they_are_exact(value: float, stored: str | None) -> None:
+    record = call(customer_number=value, account=value)
+    assert (record["customer_number"], record["agent_id"]) == (stored, stored)
+    assert extra_of(record) == ({} if stored else {"customer_number": value, "account": value})
+
+
+def test_a_number_that_is_whole_only_by_rounding_is_no_text() -> None:
+    """An account 12.00000000000000000001 was the agent 12, with nothing in ``extra``."""
+    row = f'{{"id":"c","start_time":{START_MS},"account":12.00000000000000000001}}'
+    (record,) = records(normalised([parse_json(row.encode())]).calls)
+    assert (record["agent_id"], record["extra"]) == (None, '{"account":12.00000000000000000001}')
+
+
+def test_a_number_served_as_a_float_is_the_customers_number() -> None:
+    record = call(customer_number=84900000001.0, participants=[84900000001.0])
+    assert (record["customer_number_e164"], record["customer_country"]) == ("+84900000001", "VN")
 
 
 def test_one_odd_value_does_not_change_how_its_neighbours_are_read() -> None:
@@ -507,6 +565,24 @@ def test_what_can_be_used_is_counted_over_calls_and_rejects(rows: list[Any]) -> 
     assert [record["call_id"] for record in records(result.calls)] == [
         call_id_of(row) for row in rows if can_be_call(row, WINDOW_START, WINDOW_END)
     ]
+
+
+def test_one_row_given_twice_is_counted_twice() -> None:
+    """The two were taken for one: by which of the objects was admitted, and not by place."""
+    row: Any = {"id": "a", "start_time": START_MS, "status": 1, "direction": 0}
+    result = normalised([row, row], superseded={0})
+    assert (len(result.calls), len(result.rejects)) == (1, 1)
+    assert result.usable == {"id": 2, "start_time": 2, "status": 2, "direction": 2}
+
+
+@pytest.mark.parametrize(
+    ("value", "call_id"),
+    [("5 ", "5 "), (" ", " "), (5, "5"), (2**70, str(2**70)), (5.0, None), (True, None), ("", None), (None, None)],
+)
+def test_an_id_is_the_exact_text_or_an_integers_digits(value: Any, call_id: str | None) -> None:
+    assert call_id_of({"id": value}) == call_id
+    rows = records(normalised([{"id": value, "start_time": START_MS}]).calls)
+    assert [row["call_id"] for row in rows] == ([] if call_id is None else [call_id])
 
 
 def test_rows_that_are_not_the_call_of_their_id_are_rejects() -> None:

@@ -51,6 +51,23 @@ def test_order_repeats_and_gaps_are_kept() -> None:
     assert [entry["kind"] for entry in participants("b;;a")] == ["user", "unknown", "user"]
 
 
+def test_the_parameters_of_an_address_are_no_participants() -> None:
+    """``user=phone`` and ``ext=12`` were people."""
+    entries = participants("sip:+84900000001@pbx.example.com;user=phone;user1;tel:+84900000002;ext=12;")
+    assert [(entry["kind"], entry["number_e164"]) for entry in entries] == [
+        ("phone", "+84900000001"),
+        ("user", None),
+        ("phone", "+84900000002"),
+    ]
+    assert names("user=phone;a=b") == ["user=phone", "a=b"]
+
+
+@pytest.mark.parametrize("entry", [84900000001.0, {"number": 84900000001.0}, "+84\u00a0900000001", "tel:+84900000001"])
+def test_a_participants_number_is_read_as_a_customers(entry: Any) -> None:
+    (record,) = participants([entry])
+    assert (record["kind"], record["number_e164"]) == ("phone", "+84900000001")
+
+
 def test_an_agent_says_so_or_is_the_calls_agent() -> None:
     entries = participants(
         ["user1", {"id": "x", "role": "Agent"}, {"account": "user1"}, "84900000001"], account="user1"

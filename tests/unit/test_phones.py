@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.stringeex.simulator.people import STRINGEE_NUMBERS, customer_numbers
 from transforms.phones import parse_number, parse_numbers
 
 
@@ -81,6 +83,24 @@ def test_what_is_no_phone_number(value: str) -> None:
         "0900000001 ext. 7",
         "84900000001x99",
         "８４９０００００００１",
+        "٨٤٩٠٠٠٠٠٠٠١",
+        "+84\t900\u2028000\x85001",
+        "(090) 000 0001",
+        "(0)900000001",
+        "(84) 900000001",
+        "+(84) 900000001",
+        "(+84) 0900000001",
+        "84900000001.0",
+        "+84900000001.0",
+        "0900000001 #7",
+        "tel:0900000001;isub=1",
+        "tel:900000001;phone-context=+84",
+        "84900000001;user=phone",
+        "sip:%2B84900000001@pbx.example.com",
+        "sip:+84900000001;ext=12@pbx.example.com;user=phone",
+        "sip:0900000001;phone-context=+84@pbx.example.com",
+        "<sip:+84900000001@pbx.example.com>;tag=1",
+        '"Lan" <tel:+84900000001>',
     ],
 )
 def test_a_number_is_one_however_it_is_dressed(dressed: str) -> None:
@@ -88,13 +108,28 @@ def test_a_number_is_one_however_it_is_dressed(dressed: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["sip:agent1@pbx.example.com", "sip:user_2@x", "tel:", "sip:@x", "ext=12", "(+84)", "x12"]
+    "name",
+    [
+        "sip:agent1@pbx.example.com",
+        "sip:user_2@x",
+        "sip:113@x",
+        "tel:",
+        "tel:7042;phone-context=example.com",
+        "sip:@x",
+        "ext=12",
+        "(+84)",
+        "x12",
+        "+(+84) 900000001",
+        '"84900000001" <sip:anonymous@anonymous.invalid>',
+        "sip:10.0.0.1",
+    ],
 )
 def test_an_address_of_a_user_is_no_number(name: str) -> None:
     assert parse_number(name, "VN") == (None, None)
 
 
-DRESS = ["", " ", "\u00a0", "-", "\u2011", "\u200b", "\u202d", "."]
+CUSTOMERS = {*STRINGEE_NUMBERS, *map(str, customer_numbers(300, np.random.default_rng(7)))}
+DRESS = ["", " ", "\u00a0", "-", "\u2011", "\u200b", "\u202d", ".", "\u3000", "\t", "\u2066"]
 
 
 @given(
@@ -106,6 +141,31 @@ def test_any_dress_of_a_number_gives_the_same(number: int, dress: list[str], plu
     digits = str(number)
     dressed = "".join(d + mark for d, mark in zip(digits, dress, strict=False))
     assert parse_number(("+" if plus else "") + dressed, "VN")[0] == f"+{digits}"
+
+
+def test_a_number_belongs_to_the_country_that_its_context_names() -> None:
+    assert parse_number("tel:2015550123;phone-context=+1", "VN") == ("+12015550123", "US")
+
+
+WRAPPINGS = ["{}", "tel:{}", "sip:{}@pbx.example.com", "sips:{}@10.0.0.1:5061;user=phone", "<sip:{}@x>", "{};ext=12"]
+
+
+@given(st.sampled_from(sorted(CUSTOMERS)), st.lists(st.sampled_from(DRESS), max_size=14), st.sampled_from(WRAPPINGS))
+def test_a_customer_of_the_simulated_portal_is_one_in_every_form(number: str, dress: list[str], form: str) -> None:
+    wanted = parse_number(number, "VN")
+    assert wanted[0] is not None
+    marks = [*dress, *[""] * len(number)]
+    dressed = "".join(digit + mark for digit, mark in zip(number, marks, strict=False))
+    assert parse_number(form.format(dressed), "VN") == wanted
+
+
+@pytest.mark.parametrize(
+    "value", ["1" + " " * 70_000 + "1", "+1" + "\u00a0" * 70_000 + "1", "<" * 70_000, "tel:" + ";" * 70_000]
+)
+def test_text_of_any_length_is_told_from_a_number_without_a_search(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number of 20,000 characters took ten seconds, and one of 70,000 two minutes."""
+    monkeypatch.setattr("transforms.phones._undressed", lambda value: pytest.fail(f"{len(value)} characters searched"))
+    assert parse_number(value, "VN") == (None, None)
 
 
 def test_the_national_form_belongs_to_the_region() -> None:

@@ -128,6 +128,11 @@ def _invalid_utf8(value: Any) -> Any:
     return text[:1] + _NO_UTF8 + text[1:]
 
 
+def _no_break(value: Any) -> Any:
+    text = str(value)
+    return f"\u202a{text[:-6]}\u00a0{text[-6:-3]}\u2011{text[-3:]}\u202c"
+
+
 _FORMS: dict[str, Callable[[Any], Any]] = {
     "seconds": _seconds,
     "iso8601": _iso8601(None),
@@ -136,6 +141,9 @@ _FORMS: dict[str, Callable[[Any], Any]] = {
     "text": str,
     "float": _float,
     "invalid_utf8": _invalid_utf8,
+    "no_break": _no_break,
+    "tel": lambda value: f"tel:+{value};ext=12",
+    "sip": lambda value: f"sip:+{value}@pbx.example.com;user=phone",
 }
 
 
@@ -144,11 +152,24 @@ class FieldAs(RowFault):
     """A field is served in another form; one that is null or missing stays so.
 
     ``seconds`` and ``iso8601`` (``_local``: with +07:00) are instants that were milliseconds, ``text`` and ``float``
-    any value; ``invalid_utf8`` puts the byte 0xFF behind the first character. Raises ValueError for another form.
+    any value; ``invalid_utf8`` puts the byte 0xFF behind the first character. ``no_break`` (marks of direction, a
+    no-break space and hyphen), ``tel`` and ``sip`` are numbers that were digits with their country code. Raises
+    ValueError for another form.
     """
 
     field: str
-    form: Literal["seconds", "iso8601", "iso8601_local", "iso8601_without_offset", "text", "float", "invalid_utf8"]
+    form: Literal[
+        "seconds",
+        "iso8601",
+        "iso8601_local",
+        "iso8601_without_offset",
+        "text",
+        "float",
+        "invalid_utf8",
+        "no_break",
+        "tel",
+        "sip",
+    ]
 
     def __post_init__(self) -> None:
         super().__post_init__()
