@@ -1,9 +1,9 @@
-"""The three alerts: what is incomplete, stale, or of an abnormal volume; from the warehouse alone."""
+"""The alerts: what is held, disputed, incomplete, stale, or of an abnormal volume; from the warehouse alone."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -11,8 +11,8 @@ from statistics import median
 from typing import Any
 
 from pipelines.context import Stores
-from pipelines.status import DayState, DayStatus, Status, read_status
-from pipelines.windows import ONE_DAY, day_bounds
+from pipelines.status import DayState, DayStatus, DisputedWindow, Status, read_status
+from pipelines.windows import ONE_DAY, day_bounds, local_date
 
 WEEKS_COMPARED = 8
 FEWEST_KNOWN_DAYS = 4
@@ -28,6 +28,8 @@ _DEVIATIONS_PER_MAD = 0.6745
 class AlertKind(StrEnum):
     """What an alert is about."""
 
+    HELD = "held"
+    DISPUTED = "disputed"
     INCOMPLETE = "incomplete"
     STALE = "stale"
     ABNORMAL_VOLUME = "abnormal_volume"
@@ -68,11 +70,18 @@ def read_alerts(stores: Stores, now: datetime) -> list[Alert]:
 def find_alerts(status: Status, stale_after: timedelta) -> list[Alert]:
     """Return what has to be looked at, the most urgent first.
 
-    A closed day that is failed or missing is an alert when it has been so for ``stale_after``; the newest certified
-    instant when it is older. With a run per night and the default of 36 hours, the run that should have mended it
-    has then come and gone too.
+    A window that is held is an alert at once, for it waits for somebody; one that is otherwise disputed when its day
+    has been over for ``stale_after``. A closed day that is failed or missing is an alert when it has been so for that
+    long; the newest certified instant when it is older. With a run per night and the default of 36 hours, the run that
+    should have mended it has then come and gone too.
     """
-    return [*_stale(status, stale_after), *_incomplete(status, stale_after), *_abnormal_volumes(status)]
+    return [
+        *_held(status),
+        *_stale(status, stale_after),
+        *_incomplete(status, stale_after),
+        *_disputed(status, stale_after),
+        *_abnormal_volumes(status),
+    ]
 
 
 def is_abnormal(calls: int, known: Sequence[int]) -> bool:
@@ -97,7 +106,8 @@ def is_abnormal(calls: int, known: Sequence[int]) -> bool:
 
 def _stale(status: Status, stale_after: timedelta) -> Iterator[Alert]:
     newest = status.newest_instant
-    since = newest or day_bounds(status.days[0].call_date, status.timezone)[0]
+    first = status.days[0].call_date if status.days else local_date(status.at, status.timezone)
+    since = newest or day_bounds(first, status.timezone)[0]
     if status.at - since > stale_after:
         yield Alert(
             AlertKind.STALE,
@@ -108,8 +118,40 @@ def _stale(status: Status, stale_after: timedelta) -> Iterator[Alert]:
         )
 
 
+def _held(status: Status) -> Iterator[Alert]:
+    """Tell of each day on which reads are held: what would be lost, and how to accept it, is in the windows' words."""
+    for day, windows in _by_day(window for window in status.disputed_windows if window.held):
+        yield Alert(
+            AlertKind.HELD,
+            f"{AlertKind.HELD.value} {day}",
+            f"{day} is held: {windows[0].error}",
+            min(window.since for window in windows),
+            "look at the source: another portal's key, lost rights, a field under another name? Mend it and run "
+            "callhistory export, or accept it as the words say",
+        )
+
+
+def _disputed(status: Status, stale_after: timedelta) -> Iterator[Alert]:
+    for day, windows in _by_day(window for window in status.disputed_windows if not window.held):
+        if status.at - day_bounds(day, status.timezone)[1] > stale_after:
+            yield Alert(
+                AlertKind.DISPUTED,
+                f"{AlertKind.DISPUTED.value} {day}",
+                f"{day} is published as served, and not proven: {windows[0].error}",
+                min(window.since for window in windows),
+                "each export reads it again; if it stays so, ask the provider why its count and its calls differ",
+            )
+
+
+def _by_day(windows: Iterable[DisputedWindow]) -> list[tuple[date, list[DisputedWindow]]]:
+    days: dict[date, list[DisputedWindow]] = {}
+    for window in windows:
+        days.setdefault(window.call_date, []).append(window)
+    return sorted(days.items())
+
+
 def _incomplete(status: Status, stale_after: timedelta) -> Iterator[Alert]:
-    today = status.days[-1].call_date
+    today = local_date(status.at, status.timezone)
     overdue: list[DayStatus] = []
     for day in status.days:
         if day.call_date == today or day.incomplete_since is None or status.at - day.incomplete_since <= stale_after:
@@ -140,7 +182,10 @@ def _gap(days: Sequence[DayStatus]) -> Alert:
 def _abnormal_volumes(status: Status) -> Iterator[Alert]:
     """Judge the closed, complete days of the last week by the same weekday of the eight weeks before each."""
     complete = {day.call_date: day.calls for day in status.days if day.state in (DayState.COMPLETE, DayState.SETTLED)}
-    for day in status.days[-1 - DAYS_JUDGED : -1]:
+    today = local_date(status.at, status.timezone)
+    for day in status.days:
+        if not today - DAYS_JUDGED * ONE_DAY <= day.call_date < today:
+            continue
         dates = [day.call_date - 7 * week * ONE_DAY for week in range(1, WEEKS_COMPARED + 1)]
         known = [complete[other] for other in dates if other in complete]
         is_judged = day.call_date in complete and len(known) >= FEWEST_KNOWN_DAYS

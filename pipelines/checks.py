@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
-from pipelines.context import utc_now
+from pipelines.context import (
+    NothingExportedError,
+    Stores,
+    introduce_lake,
+    open_archive,
+    open_stores_to_read,
+    utc_now,
+)
 from pipelines.settings import Settings
 from pipelines.stringeex.budget import Priority, open_budget
 from pipelines.stringeex.client import StringeeXClient
@@ -28,12 +37,15 @@ class CheckResult:
 
 
 def check_all(settings: Settings, *, with_api: bool = True) -> Iterator[CheckResult]:
-    """Try everything that an export needs, whatever fails on the way; with ``with_api`` one request is sent."""
+    """Try everything that an export needs, whatever fails on the way; with ``with_api`` one request is sent.
+
+    Nothing is created that stays: what is not there yet is told of.
+    """
     if with_api:
         yield _tried("credentials", _credentials, settings)
     yield _tried("database", _database, settings)
-    yield _tried("lake", lambda s: _storage(s.lake_url), settings)
-    yield _tried("recordings archive", lambda s: _storage(s.archive_url), settings)
+    yield _tried("lake", _lake, settings)
+    yield _tried("recordings archive", _archive, settings)
 
 
 def _tried(name: str, check: Callable[[Settings], str], settings: Settings) -> CheckResult:
@@ -54,11 +66,35 @@ def _credentials(settings: Settings) -> str:
 
 def _database(settings: Settings) -> str:
     with Warehouse(settings.warehouse_url.get_secret_value(), settings.warehouse_schema) as warehouse:
-        warehouse.prepare()
-        return f"{warehouse.backend.label}: tables are there and can be changed"
+        label = warehouse.backend.label
+        if not warehouse.is_there():
+            Storage(str(Path(warehouse.backend.url.database or "").absolute().parent / "warehouse")).check_creatable()
+            return f"there is no {label} yet: export will create it"
+        missing = warehouse.missing_tables()
+        warehouse.try_to_write()
+        if len(missing) == len(warehouse.tables):
+            where = f" in schema {settings.warehouse_schema}" if settings.warehouse_schema else ""
+            return f"{label}: there are no tables{where} yet, export will create them"
+        with suppress(NothingExportedError), open_stores_to_read(settings):
+            pass  # its days are those of the time zone that is set
+        return f"{label}: tables are there and can be changed" + (", and some will be added" if missing else "")
 
 
-def _storage(url: str) -> str:
+def _lake(settings: Settings) -> str:
+    return _storage(settings, settings.lake_url, lambda stores: introduce_lake(stores, only_look=True))
+
+
+def _archive(settings: Settings) -> str:
+    return _storage(settings, settings.archive_url, lambda stores: open_archive(stores, only_look=True))
+
+
+def _storage(settings: Settings, url: str, check: Callable[[Stores], object]) -> str:
     storage = Storage(url)
+    # Before the first export there is nothing that another folder could belong to.
+    with suppress(NothingExportedError), open_stores_to_read(settings) as stores:
+        check(stores)
+    if not storage.is_there:
+        storage.check_creatable()
+        return f"{storage.location} is not there yet: export will create it"
     storage.check_writable()
     return f"{storage.location} can be written"

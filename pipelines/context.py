@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import islice
+from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 from pipelines.settings import Settings
@@ -14,9 +16,18 @@ from pipelines.stringeex.client import StringeeXClient
 from pipelines.stringeex.history import HistoryReader
 from pipelines.stringeex.traits import ServerTraits
 from pipelines.windows import local_date
+from sinks.archive import Archive
+from sinks.identity import (
+    give_storage_identity,
+    give_warehouse_identity,
+    holds_what_was_published,
+    storage_identity,
+    warehouse_identity,
+)
 from sinks.ledger import Ledger
 from sinks.parquet import Lake
-from sinks.scratch import remove_leftovers
+from sinks.recordings import Recordings
+from sinks.scratch import remove_leftovers, scratch_folder
 from sinks.state import State
 from sinks.storage import Storage
 from sinks.warehouse import Warehouse
@@ -27,6 +38,11 @@ FIRST_RUN_LOOK_BACK = timedelta(days=7)
 _START_DATE = "start_date"
 _TIMEZONE = "timezone"
 _SERVER_TRAITS = "server_traits"
+_RECORDINGS_COMPARED = 20
+
+
+class NothingExportedError(StorageError):
+    """There is no warehouse yet, or one that nothing was ever exported into."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +61,15 @@ class Stores:
         return self.settings.timezone.key
 
     def start_date(self, now: datetime) -> date:
-        """Return the first local day of the export: as configured, else seven days before the first run."""
-        known = self.known_start_date()
-        if known is not None:
-            return known
-        start_date = local_date(now, self.timezone) - FIRST_RUN_LOOK_BACK
-        self.state.set(_START_DATE, start_date.isoformat())
+        """Return the first local day of the export, and remember it: as configured, else days before the first run."""
+        start_date = self.start_date_of_next_run(now)
+        if self.settings.start_date is None:
+            self.state.set(_START_DATE, start_date.isoformat())
         return start_date
+
+    def start_date_of_next_run(self, now: datetime) -> date:
+        """Return the first local day of the next export; nothing is written."""
+        return self.known_start_date() or local_date(now, self.timezone) - FIRST_RUN_LOOK_BACK
 
     def known_start_date(self) -> date | None:
         """Return the first local day of the export, or null when none is configured and no run has set one."""
@@ -82,10 +100,10 @@ def utc_now() -> datetime:
 
 @contextmanager
 def open_stores(settings: Settings) -> Iterator[Stores]:
-    """Open the warehouse and the lake, and make or upgrade the warehouse's tables.
+    """Open the warehouse and the lake to write, and make or upgrade the warehouse's tables.
 
-    Raises ``StorageError`` when one of them cannot be used, and ``SettingsError`` when the warehouse's days belong to
-    another time zone, before anything is read or written.
+    Raises ``StorageError`` when one of them cannot be used, and ``SettingsError`` when they do not belong together, or
+    the warehouse's days belong to another time zone, before anything of the export is read or written.
     """
     if settings.pii != "plain":
         raise SettingsError("CALLHISTORY_PII: only plain is built so far; nothing was exported")
@@ -93,36 +111,61 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
     storage.check_writable()
     with Warehouse(settings.warehouse_url.get_secret_value(), settings.warehouse_schema) as warehouse:
         warehouse.prepare()
-        state = State(warehouse)
-        _keep_timezone(state, settings.timezone.key)
-        yield Stores(settings, warehouse, Lake(storage), Ledger(warehouse), state)
+        stores = _stores(settings, warehouse, storage)
+        stores.state.settle(_TIMEZONE, settings.timezone.key)
+        check_timezone(stores)
+        introduce_lake(stores)
+        yield stores
 
 
 @contextmanager
-def open_stores_to_read(settings: Settings) -> Iterator[Stores]:
+def open_stores_to_read(settings: Settings, *, reads_lake: bool = False) -> Iterator[Stores]:
     """Open the warehouse as it is, and write nothing.
 
-    Raises ``StorageError`` when it cannot be read, or when nothing was ever exported into it.
+    Raises ``StorageError`` when it cannot be read, or when nothing was ever exported into it; ``SettingsError`` when
+    its days belong to another time zone, or, with ``reads_lake``, when the lake is not the one that belongs to it.
     """
     with Warehouse(settings.warehouse_url.get_secret_value(), settings.warehouse_schema) as warehouse:
+        stores = _stores(settings, warehouse, Storage(settings.lake_url))
+        if not warehouse.is_there():
+            raise NothingExportedError(f"there is no {warehouse.backend.label} yet: run callhistory export first")
         with warehouse.reading() as connection:
-            if not warehouse.backend.has_table(connection, warehouse.tables["export_windows"]):
-                raise StorageError(
-                    f"there are no tables in the {warehouse.backend.label} yet: export something first "
-                    "(callhistory export)"
-                )
-        yield Stores(settings, warehouse, Lake(Storage(settings.lake_url)), Ledger(warehouse), State(warehouse))
+            has_ledger = warehouse.backend.has_table(connection, warehouse.tables["export_windows"])
+        if not has_ledger or not stores.ledger.has_rows():
+            raise NothingExportedError(
+                f"nothing has been exported yet into the {warehouse.backend.label}: run callhistory export first"
+            )
+        check_timezone(stores)
+        if reads_lake:
+            introduce_lake(stores, only_look=True)
+        yield stores
+
+
+@contextmanager
+def open_stores_to_plan(settings: Settings) -> Iterator[Stores]:
+    """Open the stores to read; before anything was exported, empty ones that nobody else sees.
+
+    Raises ``StorageError`` and ``SettingsError`` as `open_stores_to_read` does, but for what was never exported.
+    """
+    with ExitStack() as stack:
+        try:
+            stores = stack.enter_context(open_stores_to_read(settings))
+        except NothingExportedError:
+            folder = stack.enter_context(TemporaryDirectory(dir=scratch_folder()))
+            warehouse = stack.enter_context(Warehouse(f"sqlite:///{folder}/empty.sqlite"))
+            warehouse.prepare()
+            stores = _stores(settings, warehouse, Storage(folder))
+        yield stores
 
 
 @contextmanager
 def open_pipeline(settings: Settings, priority: Priority = Priority.EXPORT) -> Iterator[Pipeline]:
     """Open everything a run needs; what is found out about the server on the way is remembered at the end."""
     remove_leftovers()
-    with open_stores(settings) as stores, StringeeXClient(settings, priority=priority) as client:
-        traits = stores.server_traits()
-        reader = HistoryReader(client, traits=traits)
+    with open_stores(settings) as stores, _pipeline(stores, priority) as pipeline:
+        traits = pipeline.reader.traits
         try:
-            yield Pipeline(stores.settings, stores.warehouse, stores.lake, stores.ledger, stores.state, client, reader)
+            yield pipeline
         except BaseException:
             with suppress(CallHistoryError):  # it is found out again, and the first error says more than a second one
                 stores.state.set(_traits_name(settings), dict(traits.to_dict()))
@@ -130,16 +173,89 @@ def open_pipeline(settings: Settings, priority: Priority = Priority.EXPORT) -> I
         stores.state.set(_traits_name(settings), dict(traits.to_dict()))
 
 
+@contextmanager
+def open_pipeline_to_read(settings: Settings, priority: Priority) -> Iterator[Pipeline]:
+    """Open the stores as `open_stores_to_read` does, and a reader of the API; nothing is written."""
+    with open_stores_to_read(settings, reads_lake=True) as stores, _pipeline(stores, priority) as pipeline:
+        yield pipeline
+
+
+def _stores(settings: Settings, warehouse: Warehouse, storage: Storage) -> Stores:
+    return Stores(settings, warehouse, Lake(storage), Ledger(warehouse), State(warehouse))
+
+
+@contextmanager
+def _pipeline(stores: Stores, priority: Priority) -> Iterator[Pipeline]:
+    with StringeeXClient(stores.settings, priority=priority) as client:
+        reader = HistoryReader(client, traits=stores.server_traits())
+        yield Pipeline(stores.settings, stores.warehouse, stores.lake, stores.ledger, stores.state, client, reader)
+
+
 def _traits_name(settings: Settings) -> str:
     return f"{_SERVER_TRAITS} {urlsplit(settings.base_url).netloc}"
 
 
-def _keep_timezone(state: State, timezone: str) -> None:
-    remembered = state.get(_TIMEZONE)
-    if remembered is None:
-        state.set(_TIMEZONE, timezone)
-    elif remembered != timezone:
+def check_timezone(stores: Stores) -> None:
+    """Raise ``SettingsError`` when the warehouse's days are those of another time zone."""
+    remembered = stores.state.get(_TIMEZONE)
+    if remembered is not None and remembered != stores.timezone:
         raise SettingsError(
-            f"CALLHISTORY_TIMEZONE is {timezone}, but this warehouse's days are those of {remembered}: "
+            f"CALLHISTORY_TIMEZONE is {stores.timezone}, but this warehouse's days are those of {remembered}: "
             "set it back, or use another warehouse and lake"
         )
+
+
+def introduce_lake(stores: Stores, *, only_look: bool = False) -> None:
+    """Have warehouse and lake know each other; raise ``SettingsError`` when they do not belong together.
+
+    A warehouse that holds nothing takes over the identity of the lake it finds, as when it is rebuilt from there.
+    Stores of version 0.1.0 have none, and get one when the lake holds what the warehouse has certified.
+    """
+    storage = stores.lake.storage
+    of_warehouse, of_lake = warehouse_identity(stores.state), storage_identity(storage)
+    if of_warehouse is not None and of_warehouse == of_lake:
+        return
+    if (of_warehouse and of_lake) or not holds_what_was_published(stores.lake, stores.ledger.rows()):
+        raise SettingsError(
+            f"CALLHISTORY_LAKE_URL: {storage.location} is not the lake of the {stores.warehouse.backend.label}: set it "
+            "back or bring its files there; callhistory stores adopt takes another one on knowingly"
+        )
+    if not only_look:
+        identity = give_warehouse_identity(stores.state, of_lake)
+        if of_lake is None:
+            give_storage_identity(storage, identity)
+
+
+def open_archive(stores: Stores, *, only_look: bool = False) -> Archive:
+    """Return the archive that belongs to the warehouse; raise ``SettingsError`` when it is another one."""
+    storage = Storage(stores.settings.archive_url)
+    of_warehouse, of_archive = warehouse_identity(stores.state), storage_identity(storage)
+    if of_archive is None or of_warehouse is None:
+        kept = list(islice(Recordings(stores.warehouse).kept(), _RECORDINGS_COMPARED))
+        is_right = not kept or any(storage.exists(recording.archive_path) for recording in kept)
+    else:
+        is_right = of_warehouse == of_archive
+    if not is_right:
+        raise SettingsError(
+            f"CALLHISTORY_ARCHIVE_URL: {storage.location} is not the archive of the {stores.warehouse.backend.label}: "
+            "set it back or bring its files there; callhistory stores adopt takes another one on knowingly"
+        )
+    if of_archive is None and not only_look:
+        storage.check_writable()
+        give_storage_identity(storage, give_warehouse_identity(stores.state))
+    return Archive(storage)
+
+
+def adopt_stores(settings: Settings) -> dict[str, str]:
+    """Take the lake and the archive that are configured on as the warehouse's, whatever they were.
+
+    Returns where the three are. Days that such a lake does not hold as certified are found by the next export, which
+    reads them again. Raises ``StorageError``.
+    """
+    with open_stores_to_read(settings) as stores:
+        identity = give_warehouse_identity(stores.state)
+        storages = {"lake": stores.lake.storage, "archive": Storage(settings.archive_url)}
+        for storage in storages.values():
+            storage.check_writable()
+            give_storage_identity(storage, identity)
+        return {"warehouse": stores.warehouse.backend.label} | {n: s.location for n, s in storages.items()}

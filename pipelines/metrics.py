@@ -69,6 +69,16 @@ GAUGES = (
     ),
     Gauge("callhistory_failed_windows", "Windows whose last read failed", _one(lambda r: len(r.status.failed_windows))),
     Gauge(
+        "callhistory_disputed_windows",
+        "Windows that are published as served, and not proven",
+        _one(lambda r: sum(not window.held for window in r.status.disputed_windows)),
+    ),
+    Gauge(
+        "callhistory_held_windows",
+        "Windows whose last read waits for somebody to look at it",
+        _one(lambda r: sum(window.held for window in r.status.disputed_windows)),
+    ),
+    Gauge(
         "callhistory_newest_instant_timestamp_seconds",
         "The end of the newest stretch of time that is certified complete",
         _one(lambda r: r.status.newest_instant.timestamp() if r.status.newest_instant else None),

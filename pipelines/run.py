@@ -20,7 +20,7 @@ from pipelines.export import Outcome, Run, Stopped, WindowResult, export_day
 from pipelines.logs import logger
 from pipelines.planner import DayPlan, plan
 from pipelines.steps import Event, OnEvent
-from pipelines.windows import ONE_DAY, Window, local_date
+from pipelines.windows import ONE_DAY, Window, local_date, ranges_as_json
 from sinks.certificate import sum_of_hashes
 from sinks.ledger import LedgerRow, WindowStatus
 from sinks.parquet import Lake
@@ -71,12 +71,14 @@ class RunSummary:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the summary as JSON can hold it; it names windows and counts, and nobody's data."""
+        days = self.days()
         return {
             "run_id": self.run_id,
             "complete": self.is_complete,
             "windows": {outcome.value: len(self.with_outcome(outcome)) for outcome in Outcome},
             **self.totals,
-            "days": [day.to_dict() for day in self.days()],
+            "days": [day.to_dict() for day in days],
+            "ranges": ranges_as_json(((day.call_date, day.is_complete) for day in days), "complete"),
             "drift": [change.to_dict() for change in self.drift],
             "disputed": [result.error for result in self.with_outcome(Outcome.DISPUTED)],
             "held": [result.error for result in self.with_outcome(Outcome.HELD)],
@@ -98,6 +100,11 @@ class DaySummary:
     call_date: date
     results: Sequence[WindowResult]
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether every window of the day that was due is proven, by this run."""
+        return all(result.outcome is Outcome.COMPLETE for result in self.results)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the day's counts; null where a window has none: it failed or was held, or the API gave no count."""
         certificates = [result.certificate for result in self.results]
@@ -105,15 +112,21 @@ class DaySummary:
         values = {name: [None if c is None else getattr(c, name) for c in certificates] for name in counts}
         return {
             "call_date": self.call_date.isoformat(),
-            "complete": all(result.outcome is Outcome.COMPLETE for result in self.results),
+            "complete": self.is_complete,
             **{name: None if None in of_windows else sum(of_windows) for name, of_windows in values.items()},
             "outcomes": sorted({result.outcome.value for result in self.results}),
         }
 
 
 def plan_export(stores: Stores, now: datetime) -> list[DayPlan]:
-    """Return everything that is due since the export's first day, and what is disputed before it."""
-    first, today = stores.start_date(now), local_date(now, stores.timezone)
+    """Return everything that is due since the export's first day, which is remembered, and what is disputed before."""
+    stores.start_date(now)
+    return plan_next_export(stores, now)
+
+
+def plan_next_export(stores: Stores, now: datetime) -> list[DayPlan]:
+    """Return the same, and write nothing."""
+    first, today = stores.start_date_of_next_run(now), local_date(now, stores.timezone)
     disputed = {
         row.call_date for row in stores.ledger.rows(None, first - ONE_DAY) if row.status is WindowStatus.DISPUTED
     }

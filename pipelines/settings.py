@@ -10,7 +10,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Annotated, Any, Literal, NamedTuple, cast
 from zoneinfo import ZoneInfo
 
@@ -34,6 +34,9 @@ from pipelines.setting_values import (
 )
 from pipelines.stringeex.endpoints import OPERATIONS, Operation
 from transforms.errors import SettingsError
+
+EARLIEST_START_DATE = date(1973, 3, 4)
+"""The API's instants are milliseconds, told from seconds by their size: before that day they cannot be."""
 
 _DAY = timedelta(days=1)
 _SCHEMA_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"
@@ -246,6 +249,8 @@ def load_settings(
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False, include_input=False)
         problems += [_describe(str(detail["loc"][0]), detail["msg"], found) for detail in details]
+    else:
+        problems += _start_date_problems(cast(Settings, settings), found)
     if problems:
         looked_in = f"the environment and {os.path.abspath(env_file)}" if env_file else "the environment"
         listing = "".join(f"\n  {problem}" for problem in dict.fromkeys(problems))
@@ -289,6 +294,14 @@ def _incomplete(found: Mapping[str, _Found], require_api: bool) -> Iterator[str]
             yield from (f"{name}: not set; it belongs to {pair[pair[0] == name]}" for name in pair if name not in found)
     if "CALLHISTORY_PII_KEY" not in found and found.get("CALLHISTORY_PII", _Found("", "")).value == "pseudonymised":
         yield "CALLHISTORY_PII_KEY: not set; CALLHISTORY_PII=pseudonymised needs a long random key"
+
+
+def _start_date_problems(settings: Settings, found: Mapping[str, _Found]) -> Iterator[str]:
+    start_date, name = settings.start_date, "CALLHISTORY_START_DATE"
+    today = datetime.now(settings.timezone).date()
+    if start_date is not None and not EARLIEST_START_DATE <= start_date <= today:
+        wrong = f"should be a day from {EARLIEST_START_DATE} to today, which is {today} in {settings.timezone.key}"
+        yield _describe(name, wrong, found)
 
 
 def _misspelt(found: Mapping[str, _Found]) -> Iterator[str]:

@@ -14,8 +14,8 @@ from pipelines.context import Stores
 from pipelines.drift import Drift, read_drift
 from pipelines.planner import windows_of
 from pipelines.quota import Quota, quota
-from pipelines.run import plan_days
-from pipelines.windows import ONE_DAY, Window, days_between, local_date
+from pipelines.run import plan_next_export
+from pipelines.windows import ONE_DAY, Window, day_ranges, days_between, local_date, ranges_as_json
 from sinks.ledger import LedgerRow, WindowStatus
 from sinks.recordings import LOST, Recordings, RecordingStatus
 from transforms.schema import LATE_CHANGES
@@ -28,6 +28,7 @@ class DayState(StrEnum):
     COMPLETE = "complete"
     PROVISIONAL = "provisional"
     RUNNING = "running"
+    DISPUTED = "disputed"
     FAILED = "failed"
     MISSING = "missing"
 
@@ -41,9 +42,10 @@ class DayStatus:
 
     It is settled when it will not be read again, complete when it is certified as a whole and will be, provisional
     while it is still open and certified so far, running while a run has claimed it, failed when a window of it failed,
-    and missing when one was not read to the end, or not at all. ``incomplete_since`` is, for one that is failed or
-    missing, when the oldest window of it that is not certified should have been read: at its end, at the age when it
-    was to be read again, or when it was begun out of turn.
+    disputed when one does not prove that it is all (what was served is published, or held), and missing when one was
+    not read to the end, or not at all. ``incomplete_since`` is, for one that is failed or missing, when the oldest
+    window of it that is not certified should have been read: at its end, at the age when it was to be read again, or
+    when it was begun out of turn.
     """
 
     call_date: date
@@ -59,6 +61,19 @@ class FailedWindow:
     window_start: datetime
     window_end: datetime
     attempts: int
+    error: str
+
+
+@dataclass(frozen=True)
+class DisputedWindow:
+    """A window whose last read does not prove that it is all, and why; ``held`` is whether nothing was published."""
+
+    window_start: datetime
+    window_end: datetime
+    call_date: date
+    attempts: int
+    held: bool
+    since: datetime
     error: str
 
 
@@ -83,6 +98,7 @@ class LateChanges:
 class Status:
     """How the export stands at an instant.
 
+    ``days`` are the local days that were asked for: since the export's first day, and those that were backfilled.
     ``gaps`` are ranges of days (both ends included) that are failed or missing; today, still open, is never one.
     ``newest_instant`` is the end of the newest stretch of time that is certified (null: none), ``due`` what the next
     ``export`` has to do.
@@ -93,6 +109,7 @@ class Status:
     days: Sequence[DayStatus]
     gaps: Sequence[tuple[date, date]]
     failed_windows: Sequence[FailedWindow]
+    disputed_windows: Sequence[DisputedWindow]
     newest_instant: datetime | None
     due: Quota
     late_changes: int
@@ -103,8 +120,9 @@ class Status:
 
     @property
     def is_whole(self) -> bool:
-        """Whether no day is a gap, no window failed, and no recording is missing or failed."""
-        return not self.gaps and not self.failed_windows and not any(self.recordings[status] for status in LOST)
+        """Whether no day is a gap, no window failed or is disputed, and no recording is missing or failed."""
+        is_proven = not (self.gaps or self.failed_windows or self.disputed_windows)
+        return is_proven and not any(self.recordings[status] for status in LOST)
 
     @property
     def states(self) -> dict[DayState, int]:
@@ -122,6 +140,7 @@ class Status:
                 {"call_date": day.call_date.isoformat(), "state": day.state.value, "calls": day.calls}
                 for day in self.days
             ],
+            "ranges": ranges_as_json(((day.call_date, day.state.value) for day in self.days), "state"),
             "states": {state.value: days for state, days in self.states.items()},
             "gaps": [{"from": first.isoformat(), "to": last.isoformat()} for first, last in self.gaps],
             "failed_windows": [
@@ -132,6 +151,16 @@ class Status:
                     "error": failed.error,
                 }
                 for failed in self.failed_windows
+            ],
+            "disputed_windows": [
+                {
+                    "window_start": disputed.window_start.isoformat(),
+                    "window_end": disputed.window_end.isoformat(),
+                    "attempts": disputed.attempts,
+                    "held": disputed.held,
+                    "error": disputed.error,
+                }
+                for disputed in self.disputed_windows
             ],
             "newest_instant": self.newest_instant.isoformat() if self.newest_instant else None,
             "freshness_seconds": round((self.at - self.newest_instant).total_seconds())
@@ -160,12 +189,13 @@ def read_status(stores: Stores, now: datetime) -> Status:
     """Return how the export stands at ``now``; nothing is written, and the API is not asked."""
     rows = stores.ledger.rows()
     today = local_date(now, stores.timezone)
-    starts = [day for day in (stores.known_start_date(), rows[0].call_date if rows else None) if day is not None]
-    first = min(starts, default=today)
     by_date: dict[date, list[LedgerRow]] = {}
     for row in rows:
         by_date.setdefault(row.call_date, []).append(row)
-    days = [_day_status(stores, day, by_date.get(day, []), now) for day in days_between(first, today)]
+    days = [
+        _day_status(stores, day, by_date.get(day, []), now)
+        for day in days_asked_for(stores.known_start_date(), by_date, today)
+    ]
     # Calls that ended after a read had begun may be missing from it, so an open window counts up to its begin.
     certified = [
         min(row.window_end, row.started_at) for row in rows if row.status is WindowStatus.COMPLETE and row.started_at
@@ -174,20 +204,44 @@ def read_status(stores: Stores, now: datetime) -> Status:
         at=now,
         timezone=stores.timezone,
         days=days,
-        gaps=_ranges(day.call_date for day in days if day.state in GAP_STATES and day.call_date != today),
+        gaps=[
+            (first, last)
+            for first, last, _ in day_ranges(
+                (day.call_date, None) for day in days if day.state in GAP_STATES and day.call_date != today
+            )
+        ],
         failed_windows=[
             FailedWindow(row.window_start, row.window_end, row.attempts, row.error or "")
             for row in rows
             if row.status is WindowStatus.FAILED
         ],
+        disputed_windows=[
+            DisputedWindow(
+                row.window_start,
+                row.window_end,
+                row.call_date,
+                row.attempts,
+                bool(row.held),
+                row.next_reread_at or row.window_end,
+                row.error or "",
+            )
+            for row in rows
+            if row.status is WindowStatus.DISPUTED
+        ],
         newest_instant=max(certified, default=None),
-        due=quota(plan_days(stores, first, today, now), stores),
+        due=quota(plan_next_export(stores, now), stores),
         late_changes=sum(row.late_changes for row in rows),
         late_changes_by_age=_late_changes_by_age(stores, rows),
         drift=read_drift(stores, now),
         rejected_rows=_rejected_rows(stores),
         recordings=Recordings(stores.warehouse).counts(),
     )
+
+
+def days_asked_for(start_date: date | None, known: Iterable[date], today: date) -> list[date]:
+    """Return the local days up to today that a run was asked for: since the export's first, and those of backfills."""
+    since_start = days_between(start_date, today) if start_date is not None else ()
+    return sorted({*known, *since_start})
 
 
 def _day_status(stores: Stores, day: date, rows: Sequence[LedgerRow], now: datetime) -> DayStatus:
@@ -204,8 +258,9 @@ def _day_status(stores: Stores, day: date, rows: Sequence[LedgerRow], now: datet
 def _state(rows: Sequence[LedgerRow], begun: Sequence[LedgerRow | None], now: datetime) -> DayState:
     if any(row.claim_expires_at is not None and row.claim_expires_at > now for row in rows):
         return DayState.RUNNING
-    if any(row.status is WindowStatus.FAILED for row in rows):
-        return DayState.FAILED
+    for status, state in ((WindowStatus.FAILED, DayState.FAILED), (WindowStatus.DISPUTED, DayState.DISPUTED)):
+        if any(row.status is status for row in rows):
+            return state
     if not all(map(_is_certified, begun)):
         return DayState.MISSING
     if any(row.completed_at is not None and row.completed_at < row.window_end for row in rows):
@@ -240,16 +295,6 @@ def _late_changes_by_age(stores: Stores, rows: Sequence[LedgerRow]) -> list[Late
         in_age = sum(int(n) for a, n in of_age.items() if a >= age and (following is None or a < following))
         found.append(LateChanges(age, in_age, sum(row.api_total or 0 for row in reread)))
     return found
-
-
-def _ranges(days: Iterable[date]) -> list[tuple[date, date]]:
-    ranges: list[tuple[date, date]] = []
-    for day in days:
-        if ranges and ranges[-1][1] + ONE_DAY == day:
-            ranges[-1] = (ranges[-1][0], day)
-        else:
-            ranges.append((day, day))
-    return ranges
 
 
 def _rejected_rows(stores: Stores) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 from pipelines.context import Pipeline, Stores
 from pipelines.planner import windows_of
 from pipelines.publish import window_spool
+from pipelines.status import days_asked_for
 from pipelines.stringeex.count import count_calls
 from pipelines.windows import Window, days_between, local_date
 from sinks.comparison import IDS_NAMED, Comparison, Difference, Kind, Place
@@ -20,6 +21,7 @@ from sinks.window_rows import ids_set_aside
 from transforms.errors import CallHistoryError, DataError, SettingsError
 from transforms.schema import CALLS, EXPORT_WINDOWS
 
+NEVER_EXPORTED = "never exported: callhistory export or backfill does it"
 _LOOKS = 3
 """How often a window is looked at that an export changes while it is verified."""
 
@@ -52,6 +54,12 @@ class DayCheck:
         """Whether nothing differs."""
         return not any(window.differences for window in self.windows)
 
+    @property
+    def is_not_exported(self) -> bool:
+        """Whether no window of the day was ever exported: there is nothing to compare."""
+        found = [difference for window in self.windows for difference in window.differences]
+        return bool(found) and all(difference.message == NEVER_EXPORTED for difference in found)
+
     def total(self, count: str) -> int | None:
         """Return the sum of a count over the windows; null where one was not counted."""
         values = [getattr(window, count) for window in self.windows]
@@ -74,11 +82,12 @@ class DayCheck:
 
 
 def days_to_verify(stores: Stores, first: date | None, last: date | None, now: datetime) -> list[date]:
-    """Return the local days of a verification: by default from the first day of the export up to now."""
-    rows = stores.ledger.rows()
-    starts = [day for day in (stores.known_start_date(), rows[0].call_date if rows else None) if day is not None]
+    """Return the local days of a verification: those from ``first`` to ``last``, by default all that were asked for."""
+    known = {row.call_date for row in stores.ledger.rows()}
     today = local_date(now, stores.timezone)
-    return list(days_between(first or min(starts, default=today), min(last or today, today)))
+    if first is not None:
+        return list(days_between(first, min(last or today, today)))
+    return [day for day in days_asked_for(stores.known_start_date(), known, today) if day <= (last or today)]
 
 
 def verify_day(stores: Stores, call_date: date, now: datetime, *, offline: bool = False) -> DayCheck:
@@ -236,9 +245,11 @@ def _ledger_row(stores: Stores, window: Window) -> LedgerRow | None:
 
 def _not_complete(row: LedgerRow | None) -> Difference:
     if row is None or row.attempts == 0:
-        message = "never exported: callhistory export does it"
+        message = NEVER_EXPORTED
     elif row.status is WindowStatus.RUNNING:
         message = "an export is at work on it, or was cut off: verify again when it is done"
+    elif row.status is WindowStatus.DISPUTED:
+        message = f"{'held' if row.held else 'disputed'}: {row.error}"
     else:
         message = "its last export failed: callhistory status says why"
     return Difference(Place.LEDGER, EXPORT_WINDOWS.name, Kind.NOT_COMPLETE, 1, message=message)

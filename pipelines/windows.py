@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 ONE_DAY = timedelta(days=1)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, order=True)
@@ -54,6 +57,22 @@ def day_windows(day: date, timezone: str, length: timedelta) -> list[Window]:
         return [Window(start, end, day)]
     count = -((start - end) // length)
     return [Window(start + i * length, min(start + (i + 1) * length, end), day) for i in range(count)]
+
+
+def day_ranges(days: Iterable[tuple[date, T]]) -> list[tuple[date, date, T]]:
+    """Return neighbouring days of one label as ranges, both ends included; ``days`` are ascending."""
+    ranges: list[tuple[date, date, T]] = []
+    for day, label in days:
+        if ranges and ranges[-1][1] + ONE_DAY == day and ranges[-1][2] == label:
+            ranges[-1] = (ranges[-1][0], day, label)
+        else:
+            ranges.append((day, day, label))
+    return ranges
+
+
+def ranges_as_json(days: Iterable[tuple[date, T]], name: str) -> list[dict[str, Any]]:
+    """Return `day_ranges` as JSON can hold them, with the label under ``name``."""
+    return [{"from": a.isoformat(), "to": b.isoformat(), name: label} for a, b, label in day_ranges(days)]
 
 
 def days_between(first: date, last: date) -> Iterator[date]:

@@ -107,6 +107,10 @@ class Backend(ABC):
 
     read_only_options: ClassVar[dict[str, Any]] = {}
 
+    def is_there(self) -> bool:
+        """Whether the database exists; of a server that is not asked here."""
+        return True
+
     def create_storage(self) -> None:
         """Create what has to be there before a first connection."""
 

@@ -152,6 +152,11 @@ class Ledger:
         with self._warehouse.reading() as connection:
             return [_row(mapping) for mapping in connection.execute(query).mappings()]
 
+    def has_rows(self) -> bool:
+        """Whether any window was ever begun."""
+        with self._warehouse.reading() as connection:
+            return connection.scalar(sa.select(sa.literal(1)).select_from(self._table).limit(1)) is not None
+
     @once_more_on_collision
     def claim_day(
         self, day: ClaimedDay, windows: Sequence[DueWindow], lease: timedelta

@@ -77,6 +77,13 @@ class Lake:
             return False
         return participants == int(of_calls.get(_PARTICIPANTS, participants))
 
+    def has_rows(self, call_date: date, calls: int) -> bool:
+        """Tell whether a day's file is there and has that many calls; false for one that cannot be read."""
+        try:
+            return self._facts(CALLS, call_date)[0] == calls
+        except (OSError, ValueError):
+            return False
+
     def _facts(self, table: Table, call_date: date) -> tuple[int, dict[str, str]]:
         with self.read(table, call_date) as file:
             if file is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import cast
 
 import orjson
 import sqlalchemy as sa
@@ -24,6 +25,21 @@ class State:
         with self._warehouse.reading() as connection:
             value = connection.scalar(sa.select(t.c.value).where(t.c.name == name))
         return None if value is None else orjson.loads(value)
+
+    @once_more_on_collision
+    def settle(self, name: str, value: JsonValue) -> JsonValue:
+        """Remember ``value`` unless something is remembered already; return what is then."""
+        remembered = self.get(name)
+        if remembered is not None:
+            return remembered
+        t = self._table
+        with self._warehouse.transaction() as connection:
+            found = connection.scalar(sa.select(t.c.value).where(t.c.name == name))
+            if found is not None:
+                return cast(JsonValue, orjson.loads(found))
+            now = self._warehouse.utc_now(connection)
+            connection.execute(sa.insert(t).values(name=name, value=orjson.dumps(value).decode(), updated_at=now))
+        return value
 
     @once_more_on_collision
     def set(self, name: str, value: JsonValue) -> None:

@@ -78,6 +78,17 @@ class Storage:
         """Return the full path of a file, as fsspec and, for a folder, the operating system know it."""
         return str(self._root / name)
 
+    @property
+    def is_there(self) -> bool:
+        """Whether the folder exists; a bucket's prefix always does."""
+        return not self.is_local or Path(self._root).is_dir()
+
+    def check_creatable(self) -> None:
+        """Raise ``StorageError`` unless the folder, which is not there, could be created; nothing is written."""
+        nearest = next(parent for parent in Path(self._root).absolute().parents if parent.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            raise StorageError(f"cannot create {self.location}: {nearest} cannot be written. Check its permissions.")
+
     def check_writable(self) -> None:
         """Write and remove a small file; raise ``StorageError`` that says why not, if it cannot be done."""
         probe = self.path(f".writable-{uuid.uuid4().hex}.tmp")

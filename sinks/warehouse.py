@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,10 @@ VIEW_STATE_PREFIX = "view "
 """Begins the names in ``pipeline_state`` that tell which views this database has."""
 
 _DECLARATION = f"{VIEW_STATE_PREFIX}and index declarations"
+
+
+class _UndoneError(Exception):
+    """Ends a transaction that was only a trial."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,27 @@ class Warehouse:
     def close(self) -> None:
         """Close the idle connections; the next use opens new ones."""
         self._backend.close()
+
+    def is_there(self) -> bool:
+        """Whether there is a database: a server is, as far as can be told without asking; a file may not be."""
+        return self._backend.is_there()
+
+    def missing_tables(self) -> list[str]:
+        """Return the names of the tables that `prepare` would create; nothing is changed. Raises as ``transaction``."""
+        with self.reading() as connection:
+            present = self._backend.columns(connection, self._schema)
+        return [name for name in self.tables if name not in present]
+
+    def try_to_write(self) -> None:
+        """Create a table and take it back. Raises ``StorageError`` that says what to fix."""
+        table = sa.Table(f"callhistory_probe_{uuid.uuid4().hex[:8]}", sa.MetaData(), sa.Column("probe", sa.Integer))
+        try:
+            with self.transaction() as connection:
+                self._backend.create_table(connection, table)
+                table.drop(connection)
+                raise _UndoneError
+        except _UndoneError:
+            return
 
     def prepare(self) -> None:
         """Create what is missing of tables, columns, comments, indexes and views; leave all else as it is.

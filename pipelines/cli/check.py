@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def check(output: Output) -> Report:
     """Test settings, credentials (one request), database and storage, one line each.
 
-    Creates the warehouse's tables and the folders where they are missing, as an export would.
+    Changes nothing: what is not there yet is told of, and created by the first export.
     """
     from pipelines.settings import load_settings
 

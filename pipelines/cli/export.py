@@ -191,11 +191,12 @@ def _show_summary(console: Console, summary: Mapping[str, Any]) -> None:
 
 
 def _dry_run(settings: Settings, first: date, last: date, *, force: bool) -> Report:
-    from pipelines.context import open_stores, utc_now
+    from pipelines.context import open_stores_to_plan, utc_now
     from pipelines.quota import disk_bytes, quota
     from pipelines.run import plan_days
+    from pipelines.windows import ranges_as_json
 
-    with open_stores(settings) as stores:
+    with open_stores_to_plan(settings) as stores:
         plans = plan_days(stores, first, last, utc_now(), force=force)
         estimate, disk = quota(plans, stores), disk_bytes(plans, stores)
     data = {
@@ -204,6 +205,7 @@ def _dry_run(settings: Settings, first: date, last: date, *, force: bool) -> Rep
         "hours": estimate.hours,
         "disk_bytes": disk,
         "windows_of_unknown_size": estimate.windows_of_unknown_size,
+        "ranges": ranges_as_json(((day.call_date, len(day.windows)) for day in reversed(plans)), "windows"),
         "days": [
             {
                 "call_date": day.call_date.isoformat(),

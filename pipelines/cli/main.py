@@ -27,6 +27,7 @@ from pipelines.cli.recordings import recordings
 from pipelines.cli.rejects import rejects
 from pipelines.cli.replay import replay
 from pipelines.cli.status import status
+from pipelines.cli.stores import stores
 from pipelines.cli.verify import verify
 
 app = typer.Typer(
@@ -52,6 +53,7 @@ app.command("live")(live)
 app.add_typer(drift)
 app.add_typer(rejects)
 app.add_typer(recordings)
+app.add_typer(stores)
 app.add_typer(calls)
 app.add_typer(greetings)
 

@@ -20,20 +20,23 @@ _MARKS = {
     "complete": ("c", "green"),
     "provisional": ("p", "cyan"),
     "running": ("r", "yellow"),
+    "disputed": ("D", "bold yellow"),
     "failed": ("F", "bold red"),
     "missing": ("-", "bold red"),
 }
 _LEGEND = (
-    "s settled, c complete and to be read again, p provisional (the day is not over), r running, F failed, - missing"
+    "s settled, c complete and to be read again, p provisional (the day is not over), r running, "
+    "D disputed or held, F failed, - missing; blank: not asked for"
 )
 _LINES_SHOWN = 10
+_CALENDAR_INDENT = len("2026-01  ")
 
 
 @command
 def status(output: Output) -> Report:
     """Show coverage by local day, gaps, freshness, and what is due; from the warehouse alone.
 
-    Ends with exit code 3 when a window failed, a day is missing, or a recording is missing or failed.
+    Ends with exit code 3 when a window failed or is disputed, a day is missing, or a recording is missing or failed.
     """
     from pipelines.settings import load_settings
 
@@ -75,10 +78,12 @@ def _show(console: Console, found: Status, alerts: int) -> None:
     }
     for name, line in lines.items():
         console.print(f"{name:10} {line}", markup=False, soft_wrap=True)
-    for failed in found.failed_windows[:_LINES_SHOWN]:
-        console.print(f"failed     {failed.error}", markup=False, soft_wrap=True)
-    if len(found.failed_windows) > _LINES_SHOWN:
-        console.print(f"           and {len(found.failed_windows) - _LINES_SHOWN:,} more; --json has all")
+    told = [("held" if window.held else "disputed", window.error) for window in found.disputed_windows]
+    told += [("failed", window.error) for window in found.failed_windows]
+    for name, error in told[:_LINES_SHOWN]:
+        console.print(f"{name:10} {error}", markup=False, soft_wrap=True)
+    if len(told) > _LINES_SHOWN:
+        console.print(f"           and {len(told) - _LINES_SHOWN:,} more; --json has all")
 
 
 def _late(late: LateChanges) -> str:
@@ -97,7 +102,8 @@ def _calendar(days: Sequence[DayStatus]) -> list[Text]:
     for day in days:
         if f"{day.call_date:%Y-%m}" != month:
             month = f"{day.call_date:%Y-%m}"
-            lines.append(Text(f"{month} " + " " * day.call_date.day))
+            lines.append(Text(f"{month} "))
+        lines[-1].append(" " * (_CALENDAR_INDENT + day.call_date.day - 1 - len(lines[-1])))
         mark, style = _MARKS[day.state.value]
         lines[-1].append(mark, style)
     return lines

@@ -43,24 +43,36 @@ def verify(
 
     settings = load_settings(require_api=not offline)
     first_date, last_date = date_range(first, last, datetime.now(settings.timezone).date())
-    from pipelines.context import open_pipeline, open_stores_to_read
+    from pipelines.context import open_pipeline_to_read, open_stores_to_read
     from pipelines.stringeex.budget import Priority
     from pipelines.verify import days_to_verify, verify_day
+    from pipelines.windows import ranges_as_json
 
     tell_retries(output)
     now = datetime.now(UTC)
     days = []
-    with open_stores_to_read(settings) if offline else open_pipeline(settings, Priority.VERIFY) as stores:
+    opened = (
+        open_stores_to_read(settings, reads_lake=True) if offline else open_pipeline_to_read(settings, Priority.VERIFY)
+    )
+    with opened as stores:
         for day in days_to_verify(stores, first_date, last_date, now):
             days.append(verify_day(stores, day, now, offline=offline))
             output.log(f"{day} {'ok' if days[-1].is_right else 'DIFFERS'}")
     is_right = all(day.is_right for day in days)
-    data = {"ok": is_right, "offline": offline, "days": [day.to_dict() for day in days]}
+    data = {
+        "ok": is_right,
+        "offline": offline,
+        "days": [day.to_dict() for day in days],
+        "ranges": ranges_as_json(((day.call_date, day.is_right) for day in days), "ok"),
+    }
     return Report(data, lambda console: _show(console, days), DONE if is_right else INCOMPLETE)
 
 
 def _show(console: Console, days: Sequence[DayCheck]) -> None:
-    shown = [day for day in days if not day.is_right] or days
+    from pipelines.windows import day_ranges
+
+    wrong = [day for day in days if not day.is_right]
+    shown = [day for day in wrong if not day.is_not_exported] or [day for day in days if day.is_right]
     rows = (
         (
             day.call_date,
@@ -74,21 +86,21 @@ def _show(console: Console, days: Sequence[DayCheck]) -> None:
         for day in shown[-_DAYS_SHOWN:]
     )
     console.print(table(("day", "API", "raw", "rejected", "lake", "warehouse", "right"), rows))
+    found = [
+        (day.call_date, _line(difference)) for day in wrong for check in day.windows for difference in check.differences
+    ]
     lines = [
-        _line(day.call_date.isoformat(), difference)
-        for day in shown
-        for check in day.windows
-        for difference in check.differences
+        f"{first} {line}" if first == last else f"{first} to {last} {line}"
+        for first, last, line in day_ranges(dict.fromkeys(found))
     ]
     for line in lines[:_DIFFERENCES_SHOWN]:
         console.print(line, markup=False, soft_wrap=True)
     if len(lines) > _DIFFERENCES_SHOWN:
         console.print(f"... and {len(lines) - _DIFFERENCES_SHOWN:,} more; --json has all")
-    wrong = sum(not day.is_right for day in days)
-    console.print(f"\n{counted(len(days), 'day')} verified, {wrong:,} with differences.")
+    console.print(f"\n{counted(len(days), 'day')} verified, {len(wrong):,} with differences.")
 
 
-def _line(day: str, difference: Any) -> str:
+def _line(difference: Any) -> str:
     ids = ": " + ", ".join(difference.call_ids) if difference.call_ids else ""
     message = f" ({difference.message})" if difference.message else ""
-    return f"{day} {difference.place} {difference.table}: {difference.count:,} {difference.kind}{message}{ids}"
+    return f"{difference.place} {difference.table}: {difference.count:,} {difference.kind}{message}{ids}"

@@ -8,7 +8,7 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from pydantic import Field
 
-from pipelines.context import open_pipeline, open_stores_to_read, utc_now
+from pipelines.context import open_pipeline_to_read, open_stores_to_read, utc_now
 from pipelines.flows.artifacts import show_verification
 from pipelines.flows.states import named, tells_crash, told
 from pipelines.run_ends import RunKind
@@ -50,7 +50,10 @@ def _verify(days: int, *, offline: bool) -> dict[str, Any]:
     logger, now = get_run_logger(), utc_now()
     settings = load_settings(require_api=not offline)
     checks: list[DayCheck] = []
-    with open_stores_to_read(settings) if offline else open_pipeline(settings, Priority.VERIFY) as stores:
+    opened = (
+        open_stores_to_read(settings, reads_lake=True) if offline else open_pipeline_to_read(settings, Priority.VERIFY)
+    )
+    with opened as stores:
         yesterday = local_date(now, stores.timezone) - ONE_DAY
         unsettled = {row.call_date for row in stores.ledger.rows() if not row.settled}
         for call_date in days_to_verify(stores, None, yesterday, now)[-days:]:

@@ -163,6 +163,10 @@ class DuckDB(Backend):
             self._end_instance()
 
     @override
+    def is_there(self) -> bool:
+        return Path(self.url.database or "").exists()
+
+    @override
     def create_storage(self) -> None:
         """Create the file in storage version 1.0, which the older DuckDBs inside BI tools can open."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -288,6 +292,10 @@ class SQLite(Backend):
     def _begin(connection: sa.Connection) -> None:
         # A transaction that starts as a reader may not become a writer while another one writes.
         connection.exec_driver_sql(connection.get_execution_options().get("callhistory_begin", "BEGIN IMMEDIATE"))
+
+    @override
+    def is_there(self) -> bool:
+        return Path(self.url.database or "").exists()
 
     @override
     def create_storage(self) -> None:
