@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from pipelines.alerts import Alert, read_alerts
 from pipelines.context import Stores, open_stores_to_read, utc_now
 from pipelines.logs import logger
-from pipelines.run_ends import RunEnd, RunKind, keep_run_end, problem_of, read_run_end
+from pipelines.run_ends import RunEnd, RunKind, keep_run_end, lasts, problem_of, read_run_end
 from pipelines.settings import Settings
 from transforms.errors import CallHistoryError
 
@@ -47,12 +47,13 @@ def send_alerts(stores: Stores, now: datetime) -> list[Alert]:
     return alerts
 
 
-def notify_run_end(settings: Settings, kind: RunKind, problem: str | None) -> None:
+def notify_run_end(settings: Settings, kind: RunKind, problem: str | None, *, problem_lasts: bool = True) -> None:
     """Keep how a run ended, and tell of it if need be; ``problem`` is a line without anybody's data, null for none.
 
     Of a failure of scheduled work people are told once, and again when a run of that kind has ended well; of any
-    other each time. The alerts that the run has begun or ended are told along with it. Never raises: what could not
-    be done is a warning in the log.
+    other each time. A problem that does not last (see `run_ends.lasts`) is told each time, and its end is not. The
+    alerts that the run has begun or ended are told along with it. Never raises: what could not be done is a warning in
+    the log.
     """
     try:
         with open_stores_to_read(settings) as stores:
@@ -60,7 +61,11 @@ def notify_run_end(settings: Settings, kind: RunKind, problem: str | None) -> No
     except CallHistoryError:
         before = None  # the warehouse may be the problem itself: nobody knows then who was told
     now = utc_now()
-    end = RunEnd(now, problem, _told(settings, kind, problem, before, now))
+    if problem is None or problem_lasts:
+        is_told = _told(settings, kind, problem, before, now)
+    else:
+        is_told = _told_once(settings, kind, problem, before)
+    end = RunEnd(now, problem, is_told)
     try:
         with open_stores_to_read(settings) as stores:
             keep_run_end(stores.state, kind, end)
@@ -80,7 +85,7 @@ def notified(settings: Settings, kind: RunKind, run: Callable[[], dict[str, Any]
         # The text of a foreign exception may quote a row.
         notify_run_end(settings, kind, str(error) if isinstance(error, CallHistoryError) else type(error).__name__)
         raise
-    notify_run_end(settings, kind, problem_of(kind, summary))
+    notify_run_end(settings, kind, problem_of(kind, summary), problem_lasts=lasts(kind, summary))
     return summary
 
 
@@ -115,6 +120,13 @@ def _told(settings: Settings, kind: RunKind, problem: str | None, before: RunEnd
         return deliver(urls, f"callhistory: {kind.value} failed", f"{problem}.", is_bad=True)
     text = f"The {kind.value} that ended at {_local(now, settings.timezone)} is complete."
     return not deliver(urls, f"callhistory: {kind.value} works again", text, is_bad=False)
+
+
+def _told_once(settings: Settings, kind: RunKind, problem: str, before: RunEnd | None) -> bool:
+    """Tell of a problem that does not last; return whether the end of an earlier one is still to be told."""
+    if settings.notify_urls:
+        deliver(settings.notify_urls, f"callhistory: {kind.value} failed", f"{problem}.", is_bad=True)
+    return before is not None and before.is_told
 
 
 def _ended_by_itself(known: Mapping[str, Any], now: datetime) -> bool:

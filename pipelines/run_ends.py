@@ -46,8 +46,9 @@ def problem_of(kind: RunKind, summary: Mapping[str, Any]) -> str | None:
             wrong = sum(not day["ok"] for day in summary["days"])
             return f"{wrong} of {len(summary['days'])} local days differ" if wrong else None
         case RunKind.ARCHIVE:
-            counts = summary["recordings"]
-            return None if summary["complete"] else f"{counts['missing']} recordings missing, {counts['failed']} failed"
+            if summary["complete"]:
+                return None
+            return f"{summary['missing']} recordings missing, {summary['recordings']['failed']} failed"
     windows = summary["windows"]
     problems = {
         "failed": "failed; they are due again",
@@ -57,6 +58,14 @@ def problem_of(kind: RunKind, summary: Mapping[str, Any]) -> str | None:
     }
     found = [f"{windows[o]} of {sum(windows.values())} windows {what}" for o, what in problems.items() if windows[o]]
     return ", and ".join(found) or None
+
+
+def lasts(kind: RunKind, summary: Mapping[str, Any]) -> bool:
+    """Return whether what is wrong with a run is so until a run ends well, and not told once and over with the telling.
+
+    A recording that has turned out to be missing stays missing: the next run can neither mend it nor say more.
+    """
+    return kind is not RunKind.ARCHIVE or bool(summary["recordings"]["failed"])
 
 
 def read_run_end(state: State, kind: RunKind) -> RunEnd | None:

@@ -17,7 +17,7 @@ from pipelines.quota import Quota, quota
 from pipelines.run import plan_next_export
 from pipelines.windows import ONE_DAY, Window, day_ranges, days_between, local_date, ranges_as_json
 from sinks.ledger import LedgerRow, WindowStatus
-from sinks.recordings import LOST, Recordings, RecordingStatus
+from sinks.recordings import UNDONE, Recordings, RecordingStatus
 from transforms.schema import LATE_CHANGES
 
 
@@ -120,9 +120,9 @@ class Status:
 
     @property
     def is_whole(self) -> bool:
-        """Whether no day is a gap, no window failed or is disputed, and no recording is missing or failed."""
+        """Whether no day is a gap, no window failed or is disputed, and no recording is failing."""
         is_proven = not (self.gaps or self.failed_windows or self.disputed_windows)
-        return is_proven and not any(self.recordings[status] for status in LOST)
+        return is_proven and not any(self.recordings[status] for status in UNDONE)
 
     @property
     def states(self) -> dict[DayState, int]:

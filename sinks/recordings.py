@@ -28,6 +28,7 @@ class RecordingStatus(StrEnum):
     ARCHIVED = "archived"
     NOT_READY = "not_ready"
     MISSING = "missing"
+    NONE = "none"
     FAILED = "failed"
     DELETED_AT_SOURCE = "deleted_at_source"
 
@@ -37,7 +38,9 @@ WANTED = (RecordingStatus.PENDING, RecordingStatus.NOT_READY, RecordingStatus.FA
 KEPT = (RecordingStatus.ARCHIVED, RecordingStatus.DELETED_AT_SOURCE)
 """In the archive."""
 LOST = (RecordingStatus.MISSING, RecordingStatus.FAILED)
-"""What makes an archive incomplete: a recording that never came, or does not come."""
+"""A recording that never came, or does not come."""
+UNDONE = (RecordingStatus.FAILED,)
+"""What makes an archive incomplete for as long as it is so. What is missing for good is told once, and then counted."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class WantedRecording:
     call_id: str
     status: RecordingStatus
     attempts: int
+    not_found_count: int
+    first_not_found_at: datetime | None
     facts: Mapping[str, Any]
 
     @property
@@ -61,6 +66,11 @@ class WantedRecording:
         moment: datetime = self.facts["ended_at"] or self.facts["started_at"]
         return moment
 
+    @property
+    def is_promised(self) -> bool:
+        """Whether the call history says that there is a recording; a voicemail may hold nothing."""
+        return self.facts["is_recorded"] is True
+
 
 @dataclass(frozen=True)
 class KeptRecording:
@@ -73,6 +83,7 @@ class KeptRecording:
     sha256: str
     legal_hold: bool
     source_deleted_at: datetime | None
+    doubt: str | None
     started_at: datetime | None
 
 
@@ -87,7 +98,8 @@ class Recordings:
     def add_pending(self, connection: sa.Connection, window_start: datetime, window_end: datetime) -> None:
         """Add the window's recorded and voicemail calls that have no row yet, as a part of the caller's transaction.
 
-        A row that is there is not touched, so doing a window again adds what was recorded since and nothing else.
+        A row that is there is not touched, so doing a window again adds what was recorded since and nothing else; but
+        what nobody had promised, and was not there, is wanted again once the history says that there is a recording.
         """
         t, c = self._table, self._calls
         new_rows = (
@@ -104,6 +116,14 @@ class Recordings:
             )
         )
         connection.execute(sa.insert(t).from_select(["call_id", "status", "attempts", "legal_hold"], new_rows))
+        promised = sa.select(c.c.call_id).where(
+            c.c.started_at >= window_start, c.c.started_at < window_end, c.c.is_recorded.is_(True)
+        )
+        connection.execute(
+            sa.update(t)
+            .where(t.c.status == RecordingStatus.NONE, t.c.call_id.in_(promised))
+            .values(status=RecordingStatus.PENDING.value, next_attempt_at=None)
+        )
 
     def counts(self) -> dict[RecordingStatus, int]:
         """Return the number of recordings of every status; none are left out. All 0 before there is a table."""
@@ -128,7 +148,13 @@ class Recordings:
         """
         t, c = self._table, self._calls
         query = (
-            sa.select(t.c.status.label(_STATUS), t.c.attempts, *(c.c[name] for name in FACTS))
+            sa.select(
+                t.c.status.label(_STATUS),
+                t.c.attempts,
+                t.c.not_found_count,
+                t.c.first_not_found_at,
+                *(c.c[name] for name in FACTS),
+            )
             .select_from(t.join(c, c.c.call_id == t.c.call_id))
             .where(self._is_due(now))
             .order_by(c.c.started_at, c.c.call_id)
@@ -140,7 +166,14 @@ class Recordings:
                 rows = connection.execute(page).mappings().all()
             for row in rows:
                 facts = {name: row[name] for name in FACTS}
-                yield WantedRecording(row["call_id"], RecordingStatus(row[_STATUS]), row["attempts"], facts)
+                yield WantedRecording(
+                    row["call_id"],
+                    RecordingStatus(row[_STATUS]),
+                    row["attempts"],
+                    row["not_found_count"] or 0,
+                    row["first_not_found_at"],
+                    facts,
+                )
             if len(rows) < _ROWS_PER_READ:
                 return
             page = query.where(_after(c.c.started_at, rows[-1]["started_at"], c.c.call_id, rows[-1]["call_id"]))
@@ -151,7 +184,7 @@ class Recordings:
         With ``most``, only that many: those that were not verified for the longest time, so that samples go round.
         """
         t, c = self._table, self._calls
-        names = ("call_id", "status", "archive_path", "bytes", "sha256", "legal_hold", "source_deleted_at")
+        names = ("call_id", "status", "archive_path", "bytes", "sha256", "legal_hold", "source_deleted_at", "doubt")
         query = (
             sa.select(*(t.c[name] for name in names), c.c.started_at)
             .select_from(t.outerjoin(c, c.c.call_id == t.c.call_id))
@@ -176,10 +209,16 @@ class Recordings:
         return next(self.kept(self._table.c.call_id == call_id), None)
 
     def deletable(self, started_before: datetime) -> Iterator[KeptRecording]:
-        """Yield what is archived, still at the provider, under no legal hold, and of a call before an instant."""
+        """Yield what is archived, still at the provider, under no legal hold, and of a call before an instant.
+
+        Not what is doubtful: the provider may yet be asked for a better one, so somebody has to name it.
+        """
         t, c = self._table, self._calls
         return self.kept(
-            t.c.status == RecordingStatus.ARCHIVED, t.c.legal_hold.is_(False), c.c.started_at < started_before
+            t.c.status == RecordingStatus.ARCHIVED,
+            t.c.legal_hold.is_(False),
+            t.c.doubt.is_(None),
+            c.c.started_at < started_before,
         )
 
     def confirm_deletable(self, call_id: str, verified_at: datetime) -> bool:
@@ -206,6 +245,46 @@ class Recordings:
         with self._warehouse.reading() as connection:
             query = sa.select(sa.func.count()).where(t.c.status == RecordingStatus.ARCHIVED, t.c.legal_hold.is_(True))
             return connection.scalar(query) or 0
+
+    def count_doubtful(self) -> int:
+        """Return how many archived recordings have something odd about them, deleted at the source or not.
+
+        0 before there is a table.
+        """
+        t = self._table
+        with self._warehouse.reading() as connection:
+            if not self._warehouse.backend.has_table(connection, t):
+                return 0
+            return connection.scalar(self._doubtful(t.c.status.in_(KEPT))) or 0
+
+    def count_doubtful_deletable(self, started_before: datetime) -> int:
+        """Return how many recordings `deletable` leaves out for nothing but the doubt about them."""
+        t, c = self._table, self._calls
+        query = self._doubtful(
+            t.c.status == RecordingStatus.ARCHIVED, t.c.legal_hold.is_(False), c.c.started_at < started_before
+        ).select_from(t.join(c, c.c.call_id == t.c.call_id))
+        with self._warehouse.reading() as connection:
+            return connection.scalar(query) or 0
+
+    def _doubtful(self, *conditions: sa.ColumnElement[bool]) -> sa.Select[tuple[int]]:
+        return sa.select(sa.func.count()).where(self._table.c.doubt.is_not(None), *conditions)
+
+    def want_lost_again(self) -> None:
+        """Have everything that is missing or failed asked for at once."""
+        self._want_again(self._table.c.status.in_(LOST))
+
+    def want_again_after_one_answer(self) -> None:
+        """Have asked for again what version 0.1.0 took for missing: one answer was enough for it, which proves little.
+
+        Its rows hold no count of such answers. Changes nothing the second time.
+        """
+        t = self._table
+        self._want_again((t.c.status == RecordingStatus.MISSING) & t.c.not_found_count.is_(None))
+
+    def _want_again(self, condition: sa.ColumnElement[bool]) -> None:
+        again = {"status": RecordingStatus.PENDING.value, "next_attempt_at": None}
+        with self._warehouse.transaction() as connection:
+            connection.execute(sa.update(self._table).where(condition).values(again))
 
     def want_again(self, call_ids: Iterable[str]) -> None:
         """Have recordings fetched anew that are archived, and still at the source."""

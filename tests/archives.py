@@ -38,10 +38,15 @@ class Archived:
     settings: Settings
 
     def run(
-        self, *, now: datetime | None = None, budget: RequestBudget | None = None, on_event: OnEvent | None = None
+        self,
+        *,
+        now: datetime | None = None,
+        budget: RequestBudget | None = None,
+        on_event: OnEvent | None = None,
+        again: bool = False,
     ) -> ArchiveSummary:
         with self.open() as stores, self.client(budget) as client:
-            return archive_recordings(stores, client, on_event=on_event, now=lambda: now or utc_now())
+            return archive_recordings(stores, client, again=again, on_event=on_event, now=lambda: now or utc_now())
 
     def client(self, budget: RequestBudget | None = None) -> StringeeXClient:
         return StringeeXClient(self.settings, budget=budget or RequestBudget([]))

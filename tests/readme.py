@@ -28,11 +28,10 @@ def commands_table() -> str:
 
     def walk(command: object, path: str) -> None:
         for name, child in getattr(command, "commands", {}).items():
-            if hasattr(child, "commands"):
-                walk(child, f"{path}{name} ")
-            else:
+            if not hasattr(child, "commands") or child.invoke_without_command:
                 summary = " ".join((child.help or "").split("\n\n")[0].split())
                 rows.append(f"| `{path}{name}` | {summary} |")
+            walk(child, f"{path}{name} ")
 
     walk(typer.main.get_command(app), "")
     return "\n".join(["| command | does |", "|---|---|", *rows])

@@ -16,7 +16,8 @@
     │   ├── AuthenticationError     the API refuses the credentials
     │   └── StorageError            a database, folder or bucket that cannot be used
     └── DataError               look at the data: the source or a table holds what cannot be
-        └── ApiError                the API refuses a request (``r`` is not 0, or a 4xx)
+        ├── ApiError                the API refuses a request (``r`` is not 0, or a 4xx)
+        └── NoAddressError          an id, such as "..", that no address can name
 
 A message names endpoint, window, page, table, column and counts. It never holds a payload, a token, a phone
 number or a query string.
@@ -92,3 +93,7 @@ class ApiError(DataError):
         super().__init__(message)
         self.status = status
         self.r = r
+
+
+class NoAddressError(DataError):
+    """An id cannot be a part of an address: whoever reads the address would be led to another one."""

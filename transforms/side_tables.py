@@ -15,8 +15,10 @@ RECORDINGS = Table(
         bookkeeping(
             "status",
             TEXT,
-            "pending, archived, not_ready (the provider does not have it yet), missing (it never came, or is gone), "
-            "failed (tried again later), or deleted_at_source (archived, and deleted at the provider by us).",
+            "pending, archived, not_ready (the provider does not have it, yet or any more, and is asked again), "
+            "missing (asked for at least three times, over a day or more, and not there), none (the same, but nothing "
+            "said that there was one), failed (tried again later), or deleted_at_source (archived, and deleted at the "
+            "provider by us).",
             nullable=False,
             max_length=32,
             index=True,
@@ -28,7 +30,20 @@ RECORDINGS = Table(
         bookkeeping(
             "duration_seconds", SMALL_INTEGER, "Length of the audio, rounded to the nearest second.", unit="seconds"
         ),
+        bookkeeping(
+            "doubt",
+            TEXT,
+            "What is odd about the archived audio; null if nothing is: shorter_than_talk, longer_than_call, "
+            "unknown_format (it cannot be checked whether it is whole), or damaged (the provider has no better one).",
+            max_length=32,
+        ),
         bookkeeping("attempts", SMALL_INTEGER, "How often the recording was asked for in vain.", nullable=False),
+        bookkeeping(
+            "not_found_count",
+            SMALL_INTEGER,
+            "How often the provider answered that there is no such recording; null: never.",
+        ),
+        bookkeeping("first_not_found_at", INSTANT, "When it first answered so.", unit="UTC instant"),
         bookkeeping("next_attempt_at", INSTANT, "When it is to be asked for again; null: now.", unit="UTC instant"),
         bookkeeping("last_error", TEXT, "Why the last attempt, or the last verification, failed; null if it did not."),
         bookkeeping("archived_at", INSTANT, "When the audio was published in the archive.", unit="UTC instant"),

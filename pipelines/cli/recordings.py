@@ -36,11 +36,14 @@ recordings = typer.Typer(name="recordings", help="Recordings: archived, proven, 
 
 @recordings.command("archive")
 @command
-def archive(output: Output) -> Report:
+def archive(
+    output: Output,
+    again: Annotated[bool, typer.Option("--again", help="Ask at once for all that is missing or failed.")] = False,
+) -> Report:
     """Fetch every recording that is due into the archive, oldest call first.
 
-    Ends with exit code 3 while a recording is missing or failed. With PREFECT_API_URL in the environment it runs as a
-    Prefect flow.
+    Ends with exit code 3 while a recording is failing, and when one has turned out to be missing for good. With
+    PREFECT_API_URL in the environment it runs as a Prefect flow.
     """
     from pipelines.settings import load_settings
 
@@ -48,7 +51,7 @@ def archive(output: Output) -> Report:
     if os.environ.get("PREFECT_API_URL"):
         from pipelines.flows import run_archive_flow
 
-        return archive_report(run_archive_flow())
+        return archive_report(run_archive_flow(again))
     from pipelines.context import open_stores
     from pipelines.notify import notified
     from pipelines.recordings.archive import archive_recordings
@@ -64,7 +67,7 @@ def archive(output: Output) -> Report:
             StringeeXClient(settings, priority=Priority.RECORDINGS) as client,
             ArchiveProgress(output) as progress,
         ):
-            return archive_recordings(stores, client, on_event=progress).to_dict()
+            return archive_recordings(stores, client, again=again, on_event=progress).to_dict()
 
     return archive_report(notified(settings, RunKind.ARCHIVE, run))
 
@@ -119,6 +122,7 @@ def delete(
     """Delete recordings at the provider, for good; the archive keeps its copies.
 
     Each is read back from the archive just before, and left where it is when that fails or it is under legal hold.
+    --older-than leaves what is doubtful, too (see recordings verify): name those by CALL_ID.
     Without --yes, --older-than prints its plan and deletes nothing. Ends with exit code 3 when one was left.
     """
     if (call_id is None) == (older_than is None):
@@ -153,7 +157,8 @@ def _delete_older(output: Output, stores: Stores, api: StringeeX, age: timedelta
     dates = f", of calls from {plan.first_date} to {plan.last_date}" if plan.recordings else ""
     line = (
         f"{counted(plan.recordings, 'archived recording')} ({megabytes(plan.bytes)}){dates}, to be deleted at the "
-        f"provider; {plan.under_legal_hold:,} under legal hold stay. About {plan.hours:.2f} hours within the budget."
+        f"provider; {plan.under_legal_hold:,} under legal hold stay, and {plan.doubtful:,} that are doubtful, unless "
+        f"they are named by CALL_ID. About {plan.hours:.2f} hours within the budget."
     )
     if not yes or not plan.recordings:
         after = "Nothing was deleted." if yes or not plan.recordings else "Nothing was deleted: add --yes to do it."
@@ -185,6 +190,8 @@ def _delete_one(
         data = {"done": False, "call_id": call_id, "source_deleted_at": kept.source_deleted_at.isoformat()}
         return Report(data, lambda console: console.print(f"Nothing to do: it was deleted at the provider at {when}."))
     copy = "; the archive keeps its copy" if kept else ", of which there is NO copy in the archive"
+    if kept is not None and kept.doubt is not None:
+        copy += f", which is doubtful ({kept.doubt})"
     if not confirmed(output, f"delete the recording of call {call_id} at the provider, for good{copy}", yes=yes):
         return declined()
     deletion = delete_kept(stores, api, [kept]) if kept else delete_without_copy(stores, api, call_id, utc_now())
@@ -215,19 +222,22 @@ def download(
         raise UsageError(f"{to} is there already: add --force to write over it, or choose another name")
     with StringeeXClient(settings, priority=Priority.INTERACTIVE) as client:
         recording, path = download_to_file(StringeeX(client), call_id, to, settings, overwrite=force)
+    seconds = recording.audio.duration_seconds
     data = {
         "call_id": call_id,
         "file": str(path),
         "bytes": recording.bytes,
         "sha256": recording.sha256,
         "content_type": recording.audio.content_type,
-        "duration_seconds": round(recording.audio.duration_seconds, 3),
+        "duration_seconds": None if seconds is None else round(seconds, 3),
+        "doubt": recording.audio.doubt,
     }
+    length = "of unknown length" if seconds is None else f"{seconds:.0f} seconds"
     return Report(
         data,
         lambda console: console.print(
             f"{path}: {megabytes(recording.bytes)} of {recording.audio.content_type}, "
-            f"{recording.audio.duration_seconds:.0f} seconds, SHA-256 {recording.sha256}",
+            f"{length}, SHA-256 {recording.sha256}",
             markup=False,
             soft_wrap=True,
         ),
@@ -320,14 +330,22 @@ def _show(console: Console, summary: Mapping[str, Any]) -> None:
 
     console.print(
         f"{counted(summary['archived'], 'recording')} archived ({megabytes(summary['bytes'])}), "
-        f"{summary['not_ready']:,} not ready yet, {summary['missing']:,} missing, {summary['failed']:,} failed; "
+        f"{summary['not_ready']:,} not there yet, {summary['missing']:,} missing, {summary['failed']:,} failed; "
         f"{counted(summary['requests'], 'request')}."
     )
+    if summary["doubtful"]:
+        console.print(
+            f"{summary['doubtful']:,} of them are kept as they came, but are doubtful: callhistory recordings verify "
+            "says which and why.",
+            soft_wrap=True,
+        )
+    if summary["none"]:
+        console.print(f"{summary['none']:,} more are not there, and nothing had said that they were.")
     if summary["adopted"]:
         console.print(f"{summary['adopted']:,} of them had been fetched by a run that was cut off.")
     for error in summary["errors"][:_ERRORS_SHOWN]:
         name = safe_name(error["call_id"])
-        console.print(f"failed: recording of {name}: {error['error']}", markup=False, soft_wrap=True)
+        console.print(f"{error['status']}: recording of {name}: {error['error']}", markup=False, soft_wrap=True)
     if len(summary["errors"]) > _ERRORS_SHOWN:
         console.print(f"... and {len(summary['errors']) - _ERRORS_SHOWN:,} more; --json has more")
     console.print("In all: " + ", ".join(f"{count:,} {name}" for name, count in summary["recordings"].items() if count))
@@ -344,6 +362,13 @@ def _show_verification(console: Console, data: Mapping[str, Any]) -> None:
         console.print(f"... and {len(data['problems']) - _ERRORS_SHOWN:,} more; --json has all")
     if data["wanted_again"]:
         console.print(f"{data['wanted_again']:,} will be fetched anew by callhistory recordings archive.")
+    if data["doubts"]:
+        found = ", ".join(f"{count:,} {doubt}" for doubt, count in data["doubts"].items())
+        console.print(f"Kept as they came, but doubtful: {found}.", soft_wrap=True)
+    for recording in data["doubtful"][:_ERRORS_SHOWN]:
+        console.print(f"doubtful: {recording['archive_path']}: {recording['doubt']}", markup=False, soft_wrap=True)
+    if sum(data["doubts"].values()) > _ERRORS_SHOWN:
+        console.print(f"... and {sum(data['doubts'].values()) - _ERRORS_SHOWN:,} more; --json and the table have more")
     if not data["problems"]:
         console.print("Nothing is missing or damaged.")
 

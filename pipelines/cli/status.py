@@ -36,7 +36,7 @@ _CALENDAR_INDENT = len("2026-01  ")
 def status(output: Output) -> Report:
     """Show coverage by local day, gaps, freshness, and what is due; from the warehouse alone.
 
-    Ends with exit code 3 when a window failed or is disputed, a day is missing, or a recording is missing or failed.
+    Ends with exit code 3 when a window failed or is disputed, a day is missing, or a recording is failing.
     """
     from pipelines.settings import load_settings
 

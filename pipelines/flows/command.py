@@ -49,13 +49,13 @@ def run_backfill_flow(
     return _summary_of(backfill_calls, first, last, force, concurrency, dask, accept_vanished)
 
 
-def run_archive_flow() -> dict[str, Any]:
+def run_archive_flow(again: bool = False) -> dict[str, Any]:
     """Run `archive_recordings` in this process and return its summary, also when recordings are missing.
 
     Raises what ended the run, if anything did: ``SettingsError``, also when no Prefect server answers, or
     ``RetryableError``.
     """
-    return _summary_of(archive_recordings)
+    return _summary_of(archive_recordings, again)
 
 
 def _summary_of(run_flow: Callable[..., Any], *parameters: Any) -> dict[str, Any]:

@@ -23,16 +23,20 @@ from pipelines.stringeex.client import StringeeXClient
     persist_result=False,
     on_crashed=[tells_crash(RunKind.ARCHIVE)],
 )
-def archive_recordings() -> dict[str, Any] | State[Any]:
+def archive_recordings(again: bool = False) -> dict[str, Any] | State[Any]:
     """Fetch every recording that is due into the archive.
 
-    Returns the summary. While a recording is missing or failed, a run ends as `Incomplete`, which is a failed state.
+    Returns the summary. While a recording is failing, and in the run that finds out that one is missing for good, a run
+    ends as `Incomplete`, which is a failed state.
+
+    Args:
+        again: Ask at once for everything that is missing or failed.
     """
 
     def work() -> dict[str, Any]:
         settings = load_settings()
         with open_stores(settings) as stores, StringeeXClient(settings, priority=Priority.RECORDINGS) as client:
-            summary = drain_recordings(stores, client).to_dict()
+            summary = drain_recordings(stores, client, again=again).to_dict()
         show_archive(summary)
         return summary
 

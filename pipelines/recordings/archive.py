@@ -13,38 +13,41 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from itertools import islice
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, BinaryIO
 
 from pipelines.context import Stores, utc_now
-from pipelines.recordings.audio import check_plausible, inspect_audio
-from pipelines.recordings.download import RecordingNotFoundError, fetch_recording
+from pipelines.recordings import outcomes
+from pipelines.recordings.audio import EXTENSIONS, Audio, DamagedAudioError, doubt_about, inspect_audio
+from pipelines.recordings.download import Fetched, RecordingNotFoundError, fetch_recording
 from pipelines.recordings.pace import Pace
 from pipelines.stringeex.client import StringeeXClient
 from sinks.archive import SIDECAR_SUFFIX, Archive, archive_path
-from sinks.recordings import FACTS, LOST, Recordings, RecordingStatus, WantedRecording
+from sinks.recordings import FACTS, LOST, UNDONE, Recordings, RecordingStatus, WantedRecording
 from sinks.storage import Storage
 from transforms.errors import (
     AuthenticationError,
     CallHistoryError,
+    NoAddressError,
     RetryableError,
     StorageError,
 )
 
-EXTENSIONS = ("wav", "mp3", "ogg", "m4a")
-FIRST_BACK_OFF = timedelta(minutes=5)
-LONGEST_BACK_OFF = timedelta(days=1)
 GIVE_UP_AFTER_FAILURES = 8
 """In a row, when nothing has worked in this run: then it is the API, the network or the credentials."""
-ERROR_MAX_CHARACTERS = 2_000
-
 _ERRORS_KEPT = 100
 _LONGEST_SILENCE_SECONDS = 2.0
 _ARCHIVED = RecordingStatus.ARCHIVED
-_OUTCOMES = (_ARCHIVED, RecordingStatus.NOT_READY, RecordingStatus.MISSING, RecordingStatus.FAILED)
+_OUTCOMES = (
+    _ARCHIVED,
+    RecordingStatus.NOT_READY,
+    RecordingStatus.MISSING,
+    RecordingStatus.NONE,
+    RecordingStatus.FAILED,
+)
 
 
 class Step(StrEnum):
@@ -79,9 +82,13 @@ OnEvent = Callable[[Event], None]
 
 @dataclass(frozen=True)
 class RecordingError:
-    """Why a call's recording is not in the archive; ``error`` names no call and nobody, so it may go anywhere."""
+    """Why a call's recording is not in the archive; ``error`` names no call and nobody, so it may go anywhere.
+
+    ``status`` is what became of it, missing or failed.
+    """
 
     call_id: str
+    status: RecordingStatus
     error: str
 
 
@@ -89,14 +96,17 @@ class RecordingError:
 class ArchiveSummary:
     """What a run did, in recordings, and how the whole archive stands after it (``statuses``).
 
-    ``adopted`` were found in the archive, where a killed run had left them, and are a part of ``archived``.
+    ``adopted`` were found in the archive, where a killed run had left them, and are a part of ``archived``, as are the
+    ``doubtful`` ones. ``missing`` became so in this run; ``none`` were not there either, and nobody had promised them.
     ``errors`` are of the first recordings that are lost.
     """
 
     archived: int
     adopted: int
+    doubtful: int
     not_ready: int
     missing: int
+    none: int
     failed: int
     bytes: int
     requests: int
@@ -105,8 +115,11 @@ class ArchiveSummary:
 
     @property
     def is_complete(self) -> bool:
-        """Whether no recording is missing or failed, of this run or of any before it."""
-        return not any(self.statuses[status] for status in LOST)
+        """Whether no recording has turned out to be missing in this run, and none is failing, of any run.
+
+        What turned out to be missing in a run before has been told by that run.
+        """
+        return not self.missing and not any(self.statuses[status] for status in UNDONE)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the summary as JSON can hold it."""
@@ -114,8 +127,10 @@ class ArchiveSummary:
             "complete": self.is_complete,
             "archived": self.archived,
             "adopted": self.adopted,
+            "doubtful": self.doubtful,
             "not_ready": self.not_ready,
             "missing": self.missing,
+            "none": self.none,
             "failed": self.failed,
             "bytes": self.bytes,
             "requests": self.requests,
@@ -170,10 +185,15 @@ def archive_recordings(
     stores: Stores,
     client: StringeeXClient,
     *,
+    again: bool = False,
     on_event: OnEvent | None = None,
     now: Callable[[], datetime] = utc_now,
 ) -> ArchiveSummary:
     """Fetch every recording that is due into the archive of ``CALLHISTORY_ARCHIVE_URL``.
+
+    With ``again``, all that is missing or failed is due now. What is not there is asked for until it has been said so
+    `outcomes.ANSWERS_TO_BE_MISSING` times over `outcomes.MISSING_AFTER`, and the call has reached the last age of
+    ``CALLHISTORY_RECORDING_RETRIES``: then it is missing.
 
     A recording that fails does not stop the others. Ctrl-C does, as do storage that cannot be written and an API that
     answers nothing at all: StorageError, AuthenticationError, or the RetryableError that came last. Raises BusyError
@@ -183,13 +203,22 @@ def archive_recordings(
     archive.storage.check_writable()
     with archive.storage.only_writer():
         archive.storage.remove_leftovers()
-        return _archive(stores, client, archive, on_event or (lambda _: None), now)
+        recordings = Recordings(stores.warehouse)
+        recordings.want_again_after_one_answer()
+        if again:
+            recordings.want_lost_again()
+        return _archive(stores, client, archive, recordings, on_event or (lambda _: None), now)
 
 
 def _archive(
-    stores: Stores, client: StringeeXClient, archive: Archive, on_event: OnEvent, now: Callable[[], datetime]
+    stores: Stores,
+    client: StringeeXClient,
+    archive: Archive,
+    recordings: Recordings,
+    on_event: OnEvent,
+    now: Callable[[], datetime],
 ) -> ArchiveSummary:
-    settings, recordings, began = stores.settings, Recordings(stores.warehouse), now()
+    settings, began = stores.settings, now()
     pace = Pace(recordings.count_due(began), settings.recordings_per_minute, settings.requests_per_hour)
     run = _Run(stores, client, archive, recordings, on_event, pace)
     requests_before = sum(client.budget.counts().values())
@@ -210,6 +239,7 @@ def _archive(
     return ArchiveSummary(
         **{status.value: tally.counts[status] for status in _OUTCOMES},
         adopted=tally.adopted,
+        doubtful=tally.doubtful,
         bytes=run.received,
         requests=sum(client.budget.counts().values()) - requests_before,
         statuses=recordings.counts(),
@@ -221,6 +251,7 @@ def _archive(
 class _Tally:
     counts: Counter[RecordingStatus] = field(default_factory=Counter)
     adopted: int = 0
+    doubtful: int = 0
     errors: list[RecordingError] = field(default_factory=list)
     failures_in_a_row: int = 0
     last_error: CallHistoryError | None = None
@@ -228,8 +259,9 @@ class _Tally:
     def add(self, result: _Result) -> None:
         self.counts[result.status] += 1
         self.adopted += result.adopted
+        self.doubtful += result.values.get("doubt") is not None
         if result.status in LOST and len(self.errors) < _ERRORS_KEPT:
-            self.errors.append(RecordingError(result.call_id, str(result.error)))
+            self.errors.append(RecordingError(result.call_id, result.status, str(result.error)))
         if isinstance(result.error, RetryableError | AuthenticationError):
             self.failures_in_a_row += 1
             self.last_error = result.error
@@ -280,11 +312,14 @@ def _archive_one(run: _Run, wanted: WantedRecording, now: Callable[[], datetime]
     try:
         return _adopted(run, wanted, now) or _fetched(run, wanted, now)
     except RecordingNotFoundError as error:
-        return _not_found(wanted, error, now(), run.stores.settings.recording_retries)
+        ages = run.stores.settings.recording_retries
+        return _Result(wanted, outcomes.not_found(wanted, error, now(), ages), error=error)
+    except NoAddressError as error:
+        return _Result(wanted, outcomes.without_address(wanted, error), error=error)
     except StorageError:
         raise
     except CallHistoryError as error:
-        return _failed(wanted, error, now())
+        return _Result(wanted, outcomes.failed(wanted, error, now()), error=error)
     except OSError as error:
         raise StorageError(f"a recording cannot be written to this machine's disk: {error.strerror}") from error
 
@@ -298,8 +333,9 @@ def _adopted(run: _Run, wanted: WantedRecording, now: Callable[[], datetime]) ->
         facts, digest = run.archive.facts(path), run.archive.digest(path)
         names = ("call_id", "bytes", "sha256")
         if facts and digest and [facts.get(name) for name in names] == [wanted.call_id, digest.bytes, digest.sha256]:
-            values = {name: facts.get(name) for name in ("bytes", "sha256", "content_type", "duration_seconds")}
-            return _Result(wanted, _archived(path, values, now()), adopted=True)
+            known = ("bytes", "sha256", "content_type", "duration_seconds", "doubt")
+            values = {name: facts.get(name) for name in known}
+            return _Result(wanted, outcomes.archived(path, values, now()), adopted=True)
     return None
 
 
@@ -315,52 +351,31 @@ def _fetched(run: _Run, wanted: WantedRecording, now: Callable[[], datetime]) ->
             stop=run.stop,
         )
         run.tell(Step.FETCHED)
-        audio = inspect_audio(file)
-        check_plausible(audio, facts["duration_seconds"], facts["talk_seconds"])
+        audio = _inspected(wanted, file, fetched, now())
+        doubt = doubt_about(audio, facts["duration_seconds"], facts["talk_seconds"])
         run.tell(Step.CHECKED)
         path = archive_path(wanted.call_id, wanted.call_date, audio.extension)
         values = {
             "bytes": fetched.bytes,
             "sha256": fetched.sha256,
             "content_type": audio.content_type,
-            "duration_seconds": round(audio.duration_seconds),
+            "duration_seconds": None if audio.duration_seconds is None else round(audio.duration_seconds),
+            "doubt": doubt and doubt.value,
         }
         call = {("call_duration_seconds" if name == "duration_seconds" else name): facts[name] for name in FACTS}
         run.archive.publish(file, path, call | values)
         run.tell(Step.PUBLISHED)
-    return _Result(wanted, _archived(path, values, now()))
+    return _Result(wanted, outcomes.archived(path, values, now()))
 
 
-def _archived(path: str, values: Mapping[str, object], now: datetime) -> dict[str, object]:
-    return {
-        **values,
-        "status": _ARCHIVED.value,
-        "archive_path": path,
-        "archived_at": now,
-        "verified_at": None,
-        "next_attempt_at": None,
-        "last_error": None,
-    }
+def _inspected(wanted: WantedRecording, file: BinaryIO, fetched: Fetched, now: datetime) -> Audio:
+    """Return what was fetched; damaged audio too, when it has been served often enough and nothing better is to come.
 
-
-def _not_found(wanted: WantedRecording, error: CallHistoryError, now: datetime, ages: Sequence[timedelta]) -> _Result:
-    """Ask again when the call reaches the next of ``ages``; after the last one, the recording is missing."""
-    later = next((wanted.ended_at + age for age in ages if wanted.ended_at + age > now), None)
-    status = RecordingStatus.MISSING if later is None else RecordingStatus.NOT_READY
-    return _Result(wanted, _in_vain(wanted, status, error, later), error=error)
-
-
-def _failed(wanted: WantedRecording, error: CallHistoryError, now: datetime) -> _Result:
-    back_off = min(FIRST_BACK_OFF * 2 ** min(wanted.attempts, 10), LONGEST_BACK_OFF)
-    return _Result(wanted, _in_vain(wanted, RecordingStatus.FAILED, error, now + back_off), error=error)
-
-
-def _in_vain(
-    wanted: WantedRecording, status: RecordingStatus, error: CallHistoryError, next_attempt_at: datetime | None
-) -> dict[str, object]:
-    return {
-        "status": status.value,
-        "attempts": wanted.attempts + 1,
-        "next_attempt_at": next_attempt_at,
-        "last_error": str(error)[:ERROR_MAX_CHARACTERS],
-    }
+    Raises NotARecordingError where a later answer may be better.
+    """
+    try:
+        return inspect_audio(file, fetched.content_type)
+    except DamagedAudioError as error:
+        if outcomes.keeps_damaged(wanted, now):
+            return error.audio
+        raise

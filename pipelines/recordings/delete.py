@@ -27,7 +27,10 @@ _GONE = frozenset({404, 410})
 
 @dataclass(frozen=True)
 class DeletionPlan:
-    """What would be deleted at the source: archived recordings of calls that started before an instant."""
+    """What would be deleted at the source: archived recordings of calls that started before an instant.
+
+    Those ``under_legal_hold`` stay, and so do those that are ``doubtful``, until somebody names them one by one.
+    """
 
     started_before: datetime
     recordings: int
@@ -35,6 +38,7 @@ class DeletionPlan:
     first_date: date | None
     last_date: date | None
     under_legal_hold: int
+    doubtful: int
     hours: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -46,6 +50,7 @@ class DeletionPlan:
             "first_date": self.first_date and self.first_date.isoformat(),
             "last_date": self.last_date and self.last_date.isoformat(),
             "under_legal_hold": self.under_legal_hold,
+            "doubtful": self.doubtful,
             "hours": self.hours,
         }
 
@@ -64,7 +69,7 @@ class Deletion:
 
 
 def plan_deletion(stores: Stores, older_than: timedelta, now: datetime) -> DeletionPlan:
-    """Return what is archived, older than ``older_than`` at ``now``, and under no legal hold; nothing is changed."""
+    """Return what is archived, older than ``older_than`` at ``now``, under no legal hold, and not doubtful."""
     recordings = Recordings(stores.warehouse)
     started_before = now - older_than
     count = size = 0
@@ -83,6 +88,7 @@ def plan_deletion(stores: Stores, older_than: timedelta, now: datetime) -> Delet
         first_date=local_date(first, stores.timezone) if first else None,
         last_date=local_date(last, stores.timezone) if last else None,
         under_legal_hold=recordings.count_held(),
+        doubtful=recordings.count_doubtful_deletable(started_before),
         hours=round(count / per_hour, 2) if per_hour else 0.0,
     )
 

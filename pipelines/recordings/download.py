@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NoReturn
 
 import httpx
 
-from pipelines.recordings.audio import NotARecordingError
+from pipelines.recordings.audio import NotARecordingError, is_text
 from pipelines.recordings.links import recording_url, redirect_target
 from pipelines.stringeex.auth import TOKEN_HEADER
 from pipelines.stringeex.client import RetryPolicy, StringeeXClient
@@ -29,7 +29,8 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
 _SLOWEST_BYTES_PER_SECOND = 1_000
 _MOST_TEXT_BYTES = 1 << 20
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-\d{1,15}/(\d{1,15})")
+_BEGINNING_BYTES = 1_024
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15}|\*)")
 
 
 class RecordingNotFoundError(DataError):
@@ -38,10 +39,11 @@ class RecordingNotFoundError(DataError):
 
 @dataclass(frozen=True)
 class Fetched:
-    """A recording as it was received."""
+    """A recording as it was received; ``content_type`` is what the answer's header says, "" where it says nothing."""
 
     bytes: int
     sha256: str
+    content_type: str
 
 
 @dataclass
@@ -54,7 +56,10 @@ class _Transfer:
     on_bytes: Callable[[int], None] | None
     size: int = 0
     expected: int | None = None
+    part_ends_at: int | None = None
     validator: str | None = None
+    etag: str = ""
+    content_type: str = ""
     attempts: int = 0
     digest: Any = field(default_factory=hashlib.sha256)
 
@@ -70,24 +75,54 @@ class _Transfer:
 
     def begin(self, response: httpx.Response) -> None:
         """Go on where the last attempt was cut off, if that is what ``response`` holds; else start from nothing."""
-        match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
         if response.status_code == 206:
-            if match is None or int(match[1]) != self.size or (self.expected or int(match[2])) != int(match[2]):
-                self.restart()
-                raise NotARecordingError(f"{self.endpoint}: another part of the recording came than was asked for")
-            self.expected = int(match[2])
+            self._begin_part(response)
             return
         self.restart()
         length = response.headers.get("content-length", "")
         self.expected = int(length) if length.isascii() and length.isdigit() else None
+        self._note(response)
+
+    def _begin_part(self, response: httpx.Response) -> None:
+        """Check that a part of the recording begins where the last one ended, and is of the same recording."""
+        match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
+        total = None if match is None or match[3] == "*" else int(match[3])
         etag = response.headers.get("etag", "")
-        self.validator = etag if etag.startswith('"') else response.headers.get("last-modified")
+        if match is None or int(match[1]) != self.size or (self.expected or total) != (total or self.expected):
+            self.restart()
+            raise NotARecordingError(f"{self.endpoint}: another part of the recording came than was asked for")
+        if self.etag and etag and etag != self.etag:
+            self.restart()
+            raise NotARecordingError(f"{self.endpoint}: the recording has changed between two parts of it")
+        if not self.size:
+            self._note(response)
+        self.expected = total or self.expected
+        self.part_ends_at = int(match[2]) + 1
+
+    def _note(self, response: httpx.Response) -> None:
+        """Remember what tells this recording from another one under the same address."""
+        self.etag = response.headers.get("etag", "")
+        self.validator = self.etag if self.etag.startswith('"') else response.headers.get("last-modified")
+        self.content_type = response.headers.get("content-type", "")
+
+    def check_whole(self) -> bool:
+        """Return whether all of it is there, and false when a part ended as promised and another one has to follow.
+
+        Raises NotARecordingError when less, or more, has come than was promised.
+        """
+        promised = self.expected if self.part_ends_at is None else self.part_ends_at
+        if promised is not None and self.size != promised:
+            size = self.size
+            self.restart()
+            raise NotARecordingError(f"{self.endpoint}: {size} bytes arrived of a recording of {promised}")
+        return self.expected is None or self.size == self.expected
 
     def restart(self) -> None:
         """Forget what has arrived."""
         self.file.seek(0)
         self.file.truncate()
-        self.size, self.expected, self.validator, self.digest = 0, None, None, hashlib.sha256()
+        self.size, self.expected, self.part_ends_at, self.digest = 0, None, None, hashlib.sha256()
+        self.validator, self.etag, self.content_type = None, "", ""
 
     def write(self, chunk: bytes) -> None:
         """Take the next bytes; raise RetryableError when told to stop, DataError when it is too much."""
@@ -116,9 +151,10 @@ def fetch_recording(
 
     ``record_path`` is the call history's link. What may pass is tried again as ``retry`` says, from where it was cut
     off if the server takes ranges, until ``stop`` is set; ``on_bytes`` is told the size of every piece that arrives.
-    The content is not looked into beyond telling an envelope or a page of HTML from anything else; see `inspect_audio`.
+    The content is not looked into beyond telling text (an envelope, a page of HTML) from all else; see `inspect_audio`.
 
-    Raises RecordingNotFoundError, RefusedLinkError, AuthenticationError, DataError, or a RetryableError.
+    Raises RecordingNotFoundError, RefusedLinkError, NoAddressError, AuthenticationError, DataError, or a
+    RetryableError.
     """
     url = recording_url(record_path, client.settings)
     stop = stop or threading.Event()
@@ -127,37 +163,43 @@ def fetch_recording(
     def attempt() -> Fetched:
         transfer.attempts += 1
         _receive_authenticated(client, call_id, url, transfer)
-        return Fetched(transfer.size, transfer.digest.hexdigest())
+        return Fetched(transfer.size, transfer.digest.hexdigest(), transfer.content_type)
 
     return retry.patiently(attempt, lambda _: transfer.attempts < retry.attempts and not stop.is_set())
 
 
 def _receive_authenticated(client: StringeeXClient, call_id: str, url: httpx.URL | None, transfer: _Transfer) -> None:
-    """Receive, and once more with a new token when the token was rejected."""
-    try:
-        _receive(client, call_id, url, transfer)
-    except RejectedError:
+    """Receive part after part, and once more with a new token when the token was rejected."""
+    was_rejected = is_whole = False
+    while not is_whole:
         try:
-            _receive(client, call_id, url, transfer)
+            is_whole = _receive(client, call_id, url, transfer)
         except RejectedError as error:
-            raise AuthenticationError(f"{error}: the API refuses the credentials (see callhistory check)") from error
+            if was_rejected:
+                raise AuthenticationError(
+                    f"{error}: the API refuses the credentials (see callhistory check)"
+                ) from error
+            was_rejected = True
 
 
-def _receive(client: StringeeXClient, call_id: str, url: httpx.URL | None, transfer: _Transfer) -> None:
+def _receive(client: StringeeXClient, call_id: str, url: httpx.URL | None, transfer: _Transfer) -> bool:
+    """Receive one answer, wherever redirects lead; return whether the recording is whole then."""
     for _ in range(_MOST_REDIRECTS + 1):
         address = None if url is None else str(url)
         with client.stream(
             _OPERATION, url=address, path_values={"call_id": call_id}, headers=transfer.headers
         ) as response:
             if response.status_code not in _REDIRECTS:
-                _take(client, response, transfer)
-                return
+                return _take(client, response, transfer)
             url = redirect_target(response, client.settings)
     raise NotARecordingError(f"{transfer.endpoint}: redirected more than {_MOST_REDIRECTS} times")
 
 
-def _take(client: StringeeXClient, response: httpx.Response, transfer: _Transfer) -> None:
-    """Write a body of audio into the transfer's file; raise what any other answer means."""
+def _take(client: StringeeXClient, response: httpx.Response, transfer: _Transfer) -> bool:
+    """Write a body of audio into the transfer's file, return whether it is whole; raise what another answer means.
+
+    Only the beginning of a recording shows whether it is text: a later part may begin with any byte.
+    """
     status, endpoint = response.status_code, transfer.endpoint
     if status == 416:
         transfer.restart()
@@ -167,16 +209,15 @@ def _take(client: StringeeXClient, response: httpx.Response, transfer: _Transfer
     if response.headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
         raise NotARecordingError(f"{endpoint}: the answer is encoded in a way that was not asked for")
     chunks = _chunks(response, endpoint, client.settings.timeout_seconds)
-    first = next(chunks, b"")
-    if status not in (200, 206) or not first or first.lstrip()[:1] in (b"{", b"[", b"<"):
-        _refuse(client, response, _text(first, chunks), endpoint)
+    if status != 206 or not transfer.size:
+        beginning = _at_least(_BEGINNING_BYTES, b"", chunks)
+        if status not in (200, 206) or not beginning or is_text(beginning, response.headers.get("content-type", "")):
+            _refuse(client, response, _at_least(_MOST_TEXT_BYTES, beginning, chunks), endpoint)
+        chunks = itertools.chain((beginning,), chunks)
     transfer.begin(response)
-    for chunk in itertools.chain((first,), chunks):
+    for chunk in chunks:
         transfer.write(chunk)
-    if transfer.expected is not None and transfer.size != transfer.expected:
-        size, expected = transfer.size, transfer.expected
-        transfer.restart()
-        raise NotARecordingError(f"{endpoint}: {size} bytes arrived of a recording of {expected}")
+    return transfer.check_whole()
 
 
 def _refuse(client: StringeeXClient, response: httpx.Response, body: bytes, endpoint: str) -> NoReturn:
@@ -193,7 +234,7 @@ def _refuse(client: StringeeXClient, response: httpx.Response, body: bytes, endp
         if status == 200:
             raise RecordingNotFoundError(str(error)) from error
         raise
-    raise NotARecordingError(f"{endpoint}: HTTP {status}, but the answer is an envelope instead of a recording")
+    raise NotARecordingError(f"{endpoint}: HTTP {status}, but the answer is text instead of a recording")
 
 
 def _chunks(response: httpx.Response, endpoint: str, timeout_seconds: float) -> Iterator[bytes]:
@@ -206,8 +247,9 @@ def _chunks(response: httpx.Response, endpoint: str, timeout_seconds: float) -> 
             raise TransportError(f"{endpoint}: the recording did not end in time ({received} bytes so far)")
 
 
-def _text(first: bytes, chunks: Iterator[bytes]) -> bytes:
-    body = bytearray(first)
-    while len(body) < _MOST_TEXT_BYTES and (chunk := next(chunks, b"")):
+def _at_least(size: int, beginning: bytes, chunks: Iterator[bytes]) -> bytes:
+    """Return ``beginning`` and what comes after it, until there are ``size`` bytes or no more."""
+    body = bytearray(beginning)
+    while len(body) < size and (chunk := next(chunks, b"")):
         body += chunk
     return bytes(body)

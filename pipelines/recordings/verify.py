@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from itertools import islice
@@ -16,6 +17,7 @@ from sinks.recordings import KeptRecording, Recordings, RecordingStatus
 from sinks.storage import Storage
 
 _AT_ONCE = 64
+_DOUBTFUL_NAMED = 1_000
 
 
 class Finding(StrEnum):
@@ -50,14 +52,29 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Doubtful:
+    """An archived recording that had something odd about it when it came (``doubt``, as in the table)."""
+
+    call_id: str
+    archive_path: str
+    doubt: str
+
+
+@dataclass(frozen=True)
 class Verification:
-    """What a verification found: recordings listed, recordings and bytes read back, and everything that is wrong."""
+    """What a verification found: recordings listed, recordings and bytes read back, and everything that is wrong.
+
+    ``doubtful`` are the first that had something odd about them when they came, and ``doubts`` counts all, by doubt:
+    they are what the provider served, so nothing is wrong with the archive.
+    """
 
     listed: int
     read_back: int
     bytes_read: int
     problems: Sequence[Problem]
     wanted_again: int
+    doubtful: Sequence[Doubtful] = ()
+    doubts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_right(self) -> bool:
@@ -76,6 +93,8 @@ class Verification:
                 {"call_id": p.call_id, "archive_path": p.archive_path, "finding": p.finding.value, "message": p.text}
                 for p in self.problems
             ],
+            "doubts": dict(self.doubts),
+            "doubtful": [asdict(recording) for recording in self.doubtful],
         }
 
 
@@ -96,11 +115,17 @@ def verify_recordings(
     recordings, archive = Recordings(stores.warehouse), Archive(Storage(stores.settings.archive_url))
     sizes = archive.storage.sizes()
     listed, problems = 0, []
+    doubtful: list[Doubtful] = []
+    doubts: Counter[str] = Counter()
     for kept in recordings.kept():
         listed += 1
         finding = _by_listing(kept, sizes)
         if finding is not Finding.RIGHT:
             problems.append(_problem(kept, finding))
+        if kept.doubt is not None:
+            doubts[kept.doubt] += 1
+            if len(doubtful) < _DOUBTFUL_NAMED:
+                doubtful.append(Doubtful(kept.call_id, kept.archive_path, kept.doubt))
     _note(recordings, problems)
     wrong = {problem.call_id for problem in problems}
     read_back = bytes_read = 0
@@ -118,7 +143,7 @@ def verify_recordings(
             on_progress(read_back, bytes_read)
     again = [problem.call_id for problem in problems if refetch and problem.can_refetch]
     recordings.want_again(again)
-    return Verification(listed, read_back, bytes_read, problems, len(again))
+    return Verification(listed, read_back, bytes_read, problems, len(again), doubtful, doubts)
 
 
 def by_content(archive: Archive, kept: KeptRecording) -> Finding:

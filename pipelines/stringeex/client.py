@@ -29,6 +29,7 @@ from transforms.errors import (
     AccountBlockedError,
     ApiError,
     AuthenticationError,
+    NoAddressError,
     RateLimitedError,
     RetryableError,
     SettingsError,
@@ -203,11 +204,12 @@ class StringeeXClient:
 
         ``url`` is an absolute link to use instead of the operation's own path; the token goes along only where it may.
         One attempt, through the budget; HTTP 429 is noted there. Status and headers have to arrive in time as a whole;
-        how long the body may take is for the caller to say. Raises TransportError.
+        how long the body may take is for the caller to say. Raises TransportError; NoAddressError, before any request,
+        for a value that would lead to another address than the operation's own.
         """
         declared = self.settings.operation(operation)
-        self.budget.acquire(operation, self._closed)
         address = url or self._url(declared, path_values or {})
+        self.budget.acquire(operation, self._closed)
         with self._answer(declared.endpoint, declared.method, address, headers=headers, auth=self._auth) as answer:
             response, timeout = answer
             timeout.lift()
@@ -302,6 +304,12 @@ class StringeeXClient:
 
     def _url(self, operation: Operation, path_values: Mapping[str, str]) -> str:
         path = operation.path.format_map({name: quote(value, safe="") for name, value in path_values.items()})
+        # Whoever reads an address takes "." and ".." out of it, quoted or not: another operation would be asked.
+        for declared, segment in zip(operation.path.split("/"), path.split("/"), strict=True):
+            if segment in ("", ".", "..") and segment != declared:
+                raise NoAddressError(
+                    f"{operation.endpoint}: this id cannot be a part of an address, so nobody was asked"
+                )
         return f"{self.settings.base_url}{path}"
 
     def _choose_auth(self) -> TokenAuth:

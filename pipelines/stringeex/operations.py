@@ -140,11 +140,13 @@ class StringeeX:
     def download_recording(self, call_id: str, file: BinaryIO, record_path: str | None = None) -> Recording:
         """Write a call's recording into the empty, seekable ``file``, and check that it is one.
 
-        ``record_path`` is the link that the call history gives, if there is one. Also raises RecordingNotFoundError,
-        NotARecordingError and RefusedLinkError.
+        One of a format that is not known is a recording too, and its ``audio.doubt`` says so. ``record_path`` is the
+        link that the call history gives, if there is one. Also raises RecordingNotFoundError, NotARecordingError,
+        RefusedLinkError, and NoAddressError for an id that no address can name.
         """
         fetched = fetch_recording(self._client, call_id, file, record_path=record_path)
-        return Recording(call_id, fetched.bytes, fetched.sha256, inspect_audio(file))
+        audio = inspect_audio(file, fetched.content_type)
+        return Recording(call_id, fetched.bytes, fetched.sha256, audio)
 
     def delete_recording(self, call_id: str) -> Accepted:
         """Delete a call's recording at the provider, for good."""
@@ -161,8 +163,9 @@ def check_greeting(file: BinaryIO) -> Audio:
         audio = inspect_audio(file)
     except NotARecordingError as error:
         raise DataError("this file is no whole WAV or MP3 audio: convert it first") from error
-    if audio.extension not in _GREETING_FORMATS:
-        raise DataError(f"this file is {audio.extension.upper()} audio: convert it to WAV or MP3 first")
+    if audio.extension not in _GREETING_FORMATS or audio.doubt is not None:
+        kind = "of an unknown format" if audio.extension == "bin" else f"{audio.extension.upper()} audio"
+        raise DataError(f"this file is {kind}: convert it to WAV or MP3 first")
     return audio
 
 

@@ -179,6 +179,79 @@ def test_what_may_be_deleted_at_the_source(warehouse: Warehouse, recordings: Rec
     assert recordings.kept_one("pending") is None
 
 
+def test_what_is_doubtful_is_counted_and_not_deleted_by_its_age(warehouse: Warehouse, recordings: Recordings) -> None:
+    names = ("sound", "doubtful", "new", "held", "gone", "failed")
+    insert_calls(warehouse, *(call(name, DAY if name != "new" else NOON) for name in names))
+    publish(warehouse)
+    archived = {"status": "archived", "archive_path": "p", "bytes": 5, "sha256": "s"}
+    doubtful = {**archived, "doubt": "unknown_format"}
+    recordings.save(
+        {
+            "sound": archived,
+            "doubtful": doubtful,
+            "new": doubtful,
+            "held": {**doubtful, "legal_hold": True},
+            "gone": {**doubtful, "status": "deleted_at_source"},
+            "failed": {"status": "failed", "doubt": "unknown_format"},
+        }
+    )
+    assert [kept.call_id for kept in recordings.deletable(NOON)] == ["sound"]
+    assert recordings.count_doubtful() == 4
+    assert recordings.count_doubtful_deletable(NOON) == 1
+    assert recordings.confirm_deletable("doubtful", NOON), "somebody has named it"
+    kept = recordings.kept_one("doubtful")
+    assert kept is not None
+    assert kept.doubt == "unknown_format"
+
+
+def test_what_is_missing_or_failed_is_wanted_again_on_demand(warehouse: Warehouse, recordings: Recordings) -> None:
+    names = ("archived", "failed", "missing", "none", "not_ready")
+    insert_calls(warehouse, *map(call, names))
+    publish(warehouse)
+    later = {"next_attempt_at": NOON + HOUR, "not_found_count": 3, "first_not_found_at": NOON}
+    recordings.save({name: {"status": name, **later} for name in names})
+    recordings.want_lost_again()
+    assert [wanted.call_id for wanted in recordings.due(NOON)] == ["failed", "missing"]
+    [wanted] = [wanted for wanted in recordings.due(NOON) if wanted.call_id == "missing"]
+    assert (wanted.not_found_count, wanted.first_not_found_at) == (3, NOON)
+    assert (wanted.status, wanted.is_promised) == (RecordingStatus.PENDING, True)
+
+
+def test_only_what_version_0_1_0_took_for_missing_is_wanted_again_by_itself(
+    warehouse: Warehouse, recordings: Recordings
+) -> None:
+    insert_calls(warehouse, call("old"), call("new"), call("without address"))
+    publish(warehouse)
+    missing = {"status": "missing"}
+    recordings.save(
+        {
+            "old": missing,
+            "new": {**missing, "not_found_count": 3},
+            "without address": {**missing, "not_found_count": 0},
+        }
+    )
+    for _ in range(2):
+        recordings.want_again_after_one_answer()
+        assert [wanted.call_id for wanted in recordings.due(NOON)] == ["old"]
+
+
+def test_what_nobody_had_promised_is_wanted_once_the_history_promises_it(
+    warehouse: Warehouse, recordings: Recordings
+) -> None:
+    insert_calls(warehouse, call("a", is_recorded=False, has_voicemail=True), call("b", has_voicemail=True))
+    publish(warehouse)
+    recordings.save({"a": {"status": "none"}, "b": {"status": "archived"}})
+    publish(warehouse)
+    assert [row["status"] for row in rows(warehouse)] == ["none", "archived"]
+    calls = warehouse.tables["calls"]
+    with warehouse.transaction() as connection:
+        connection.execute(sa.update(calls).values(is_recorded=True))
+    publish(warehouse, DAY + 24 * HOUR, DAY + 48 * HOUR)
+    assert rows(warehouse)[0]["status"] == "none", "another window's"
+    publish(warehouse)
+    assert [row["status"] for row in rows(warehouse)] == ["pending", "archived"]
+
+
 def test_a_sample_is_what_was_not_verified_for_the_longest_time(warehouse: Warehouse, recordings: Recordings) -> None:
     verified = {"a": NOON, "b": None, "c": DAY, "d": None}
     insert_calls(warehouse, *map(call, verified))

@@ -116,6 +116,16 @@ def queried(folder: Path, query: str) -> list[tuple[Any, ...]]:
         return connection.sql(query).fetchall()
 
 
+def a_day_passes(folder: Path) -> None:
+    """Have the answers so far come a day earlier, and one more among them."""
+    day = "INTERVAL 1 DAY"
+    with duckdb.connect(str(folder / "data/warehouse.duckdb")) as connection:
+        connection.execute(
+            f"UPDATE recordings SET not_found_count = 2, first_not_found_at = first_not_found_at - {day}, "
+            f"next_attempt_at = next_attempt_at - {day}"
+        )
+
+
 def test_recordings_by_the_command(run: Callable[..., Finished], portal: Portal, tmp_path: Path) -> None:
     login = {
         "STRINGEEX_API_KEY_SID": "",
@@ -128,15 +138,23 @@ def test_recordings_by_the_command(run: Callable[..., Finished], portal: Portal,
     assert queried(tmp_path, "SELECT call_id, status FROM recordings") == [(CALL_ID, "pending")]
 
     portal.options.recording_kept_days = 0.000_001
-    missing = run("recordings", "archive", "--json")
-    assert (missing.exit_code, missing.json["missing"], missing.json["complete"]) == (3, 1, False)
+    absent = run("recordings", "archive", "--json")
+    assert (absent.exit_code, absent.json["not_ready"], absent.json["complete"]) == (0, 1, True)
+    a_day_passes(tmp_path)
+    missing = run("recordings", "archive")
+    assert (missing.exit_code, portal.counts["download_recording"]) == (3, 2)
+    assert f"missing: recording of {CALL_ID}: GET /v1/call/recording" in missing.stdout
+    assert "failed:" not in missing.stdout
+    known = run("recordings", "archive", "--json")
+    assert (known.exit_code, known.json["missing"], known.json["recordings"]["missing"]) == (0, 0, 1)
     status = run("status", "--json", CALLHISTORY_START_DATE="2026-01-05")
-    assert (status.exit_code, status.json["recordings"]["missing"]) == (3, 1)
+    assert status.json["recordings"]["missing"] == 1
+    assert status.json["complete"] == (status.json["gaps"] == []), "what is missing has been told by the run"
     portal.options.recording_kept_days = 36_500
-    with duckdb.connect(str(tmp_path / "data/warehouse.duckdb")) as connection:
-        connection.execute("UPDATE recordings SET status = 'pending'")
+    assert run("recordings", "archive").exit_code == 0
+    assert portal.counts["download_recording"] == 2, "nobody asks by himself for what is missing"
 
-    done = run("recordings", "archive", "--json", "--verbose")
+    done = run("recordings", "archive", "--again", "--json", "--verbose")
     assert (done.exit_code, done.json["archived"], done.json["errors"]) == (0, 1, [])
     assert "published: 0 of 1 recording" in done.stderr
     asked = portal.counts["download_recording"]
@@ -183,6 +201,57 @@ def test_one_recording_to_a_file(run: Callable[..., Finished], settings: dict[st
     absent = run("recordings", "download", "call-vn-1-NOBODY-1")
     assert (absent.exit_code, absent.stderr.count("\n")) == (1, 1)
     assert "no such recording" in absent.stderr
+
+
+def test_a_recording_that_surprises_is_kept_shown_and_deleted_only_by_name(
+    run: Callable[..., Finished], portal: Portal, tmp_path: Path
+) -> None:
+    portal.options.recording_format = "amr"
+    day = ("--from", "2026-01-05", "--to", "2026-01-05")
+    assert run("backfill", *day).exit_code == 0
+    done = run("recordings", "archive")
+    assert done.exit_code == 0, done.output
+    assert "1 of them are kept as they came, but are doubtful" in done.stdout
+    (file,) = (tmp_path / "data/recordings").rglob("*.amr")
+    assert file.read_bytes() == recording(CALL_ID, 10, "amr")
+    found = queried(tmp_path, "SELECT status, doubt, content_type, duration_seconds FROM recordings")
+    assert found == [("archived", "unknown_format", "audio/AMR", None)]
+
+    verified = run("recordings", "verify")
+    assert verified.exit_code == 0
+    assert "doubtful: 1 unknown_format" in verified.stdout
+    assert f"{CALL_ID}.amr: unknown_format" in verified.stdout
+    shown = run("recordings", "verify", "--json").json
+    assert (shown["right"], shown["doubts"]) == (True, {"unknown_format": 1})
+    assert [each["call_id"] for each in shown["doubtful"]] == [CALL_ID]
+
+    left = run("recordings", "delete", "--older-than", "1d", "--yes")
+    assert "0 archived recordings" in left.stdout
+    assert "1 that are doubtful" in left.stdout
+    assert run("recordings", "delete", "--older-than", "1d", "--json").json["plan"]["doubtful"] == 1
+    assert portal.deleted_recordings == set()
+    named = run("recordings", "delete", CALL_ID, "--yes")
+    assert named.exit_code == 0
+    assert "doubtful (unknown_format)" in named.stderr
+    assert portal.deleted_recordings == {CALL_ID}
+
+    to_file = run("recordings", "download", CALL_ID)
+    assert to_file.exit_code == 1, "it is gone"
+    portal.deleted_recordings.clear()
+    to_file = run("recordings", "download", CALL_ID, "--json")
+    assert (to_file.json["doubt"], to_file.json["duration_seconds"]) == ("unknown_format", None)
+    assert (tmp_path / f"{CALL_ID}.amr").read_bytes() == recording(CALL_ID, 10, "amr")
+
+
+@pytest.mark.parametrize("call_id", [".", ".."])
+def test_an_id_that_no_address_can_name_is_asked_for_nowhere(
+    run: Callable[..., Finished], portal: Portal, call_id: str
+) -> None:
+    for arguments in (("download", call_id), ("delete", call_id, "--yes", "--without-copy")):
+        done = run("recordings", *arguments)
+        assert done.exit_code == 1
+        assert "cannot be a part of an address" in done.stderr
+    assert portal.log == []
 
 
 def test_a_recording_without_a_copy_is_deleted_only_on_demand(run: Callable[..., Finished], portal: Portal) -> None:

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 from pipelines.stringeex.endpoints import OPERATIONS
 from pipelines.stringeex.simulator import calls_in_progress, recordings
 from pipelines.stringeex.simulator.access import CREDENTIALS, Access, Credentials
+from pipelines.stringeex.simulator.audio import RecordingFormat
 from pipelines.stringeex.simulator.clock import Clock
 from pipelines.stringeex.simulator.fault import Fault
 from pipelines.stringeex.simulator.generator import GeneratedCalls
@@ -31,7 +32,11 @@ _ALSO_BY_POST = frozenset({"transfer", "stop", "add_participant"})
 
 @dataclass(slots=True)
 class PortalOptions:
-    """How this portal behaves where portals differ or nothing is published; may be changed while it runs."""
+    """How this portal behaves where portals differ or nothing is published; may be changed while it runs.
+
+    Recordings play as long as the talk was, or ``recording_seconds``; only the first ``recording_share`` of the bytes
+    is served, as if that were all.
+    """
 
     max_limit: int = 100
     default_limit: int = 10
@@ -51,6 +56,12 @@ class PortalOptions:
     recording_ready_seconds: float = 60.0
     recording_kept_days: float = 36_500.0
     missing_recording: Literal["404", "envelope"] = "404"
+    recording_format: RecordingFormat = "wav"
+    recording_seconds: int | None = None
+    recording_share: float = 1.0
+    honours_if_range: bool = True
+    range_says_total: bool = True
+    most_bytes_per_range: int | None = None
     rate_limits: RateLimits = field(default_factory=RateLimits)
 
 

@@ -6,9 +6,10 @@ import email.message
 import email.parser
 import email.policy
 import re
+import zlib
 from typing import TYPE_CHECKING
 
-from pipelines.stringeex.simulator.audio import recording
+from pipelines.stringeex.simulator.audio import CONTENT_TYPES, recording
 from pipelines.stringeex.simulator.rows import Row
 from pipelines.stringeex.simulator.wire import Refusal, Request, Response, envelope
 
@@ -19,26 +20,34 @@ if TYPE_CHECKING:
 def download(portal: Portal, request: Request, call_id: str) -> Response:
     """Serve the audio of a recorded or voicemail call, whole or by ``Range``.
 
-    It is missing before it is ready, and after it expired or was deleted.
+    It is missing before it is ready, and after it expired or was deleted. The options ``recording_...`` say what it is
+    like, and the others named here how ranges are served.
     """
     row = _row_with_recording(portal, call_id)
     if row is None:
         if portal.options.missing_recording == "envelope":
             return envelope(10, "Recording not found", portal.options.message_key)
         return envelope(10, "Recording not found", portal.options.message_key, 404)
-    audio = recording(call_id, row["talk_duration"])
-    headers = {"Accept-Ranges": "bytes"}
+    options = portal.options
+    seconds = row["talk_duration"] if options.recording_seconds is None else options.recording_seconds
+    audio = recording(call_id, seconds, options.recording_format)
+    audio = audio[: round(len(audio) * options.recording_share)]
+    content_type, etag = CONTENT_TYPES[options.recording_format], f'"{zlib.crc32(audio):08x}"'
+    headers = {"Accept-Ranges": "bytes", "ETag": etag}
     wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", request.headers.get("range", ""))
-    if wanted is None or wanted.groups() == ("", ""):
-        return Response(200, audio, "audio/wav", headers)
+    has_changed = options.honours_if_range and request.headers.get("if-range", etag) != etag
+    if wanted is None or wanted.groups() == ("", "") or has_changed:
+        return Response(200, audio, content_type, headers)
     if wanted[1]:
         first, last = int(wanted[1]), min(int(wanted[2] or len(audio)), len(audio) - 1)
     else:
         first, last = max(len(audio) - int(wanted[2]), 0), len(audio) - 1
     if first > last:
-        return Response(416, b"", "audio/wav", headers | {"Content-Range": f"bytes */{len(audio)}"})
-    headers["Content-Range"] = f"bytes {first}-{last}/{len(audio)}"
-    return Response(206, audio[first : last + 1], "audio/wav", headers)
+        return Response(416, b"", content_type, headers | {"Content-Range": f"bytes */{len(audio)}"})
+    if options.most_bytes_per_range is not None:
+        last = min(last, first + options.most_bytes_per_range - 1)
+    headers["Content-Range"] = f"bytes {first}-{last}/{len(audio) if options.range_says_total else '*'}"
+    return Response(206, audio[first : last + 1], content_type, headers)
 
 
 def delete(portal: Portal, call_id: str) -> Response:

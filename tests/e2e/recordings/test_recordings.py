@@ -123,9 +123,11 @@ def test_what_is_not_there_is_asked_for_over_days_and_then_missing(
         assert archived.run(now=ended + next_age - timedelta(seconds=1)).requests == 0
     summary = archived.run(now=ended + timedelta(days=7))
     assert (summary.missing, summary.is_complete) == (1, False)
-    assert archived.run(now=ended + timedelta(days=400)).requests == 0
+    later = archived.run(now=ended + timedelta(days=400))
+    assert (later.requests, later.is_complete, later.statuses[RecordingStatus.MISSING]) == (0, True, 1)
     (row,) = archived.rows().values()
     assert (row["status"], row["attempts"], row["next_attempt_at"]) == ("missing", 4, None)
+    assert (row["not_found_count"], row["first_not_found_at"]) == (4, ended + timedelta(minutes=5))
 
 
 def test_the_budget_is_kept(tmp_path: Path) -> None:
