@@ -1,8 +1,11 @@
 """Answers that keep coming without ever being whole: every request has one deadline for all of its answer."""
 
+import contextlib
 import signal
+import socket
 import subprocess
 import threading
+import time
 from functools import partial
 
 import httpx
@@ -93,20 +96,33 @@ def test_a_connection_that_was_given_up_is_not_used_again(portal, server):
         assert client.request("history", params=WINDOW)["totalCount"] == 1
 
 
-def test_a_proxy_whose_answers_have_no_end_is_given_up(monkeypatch, portal, server):
-    portal.faults.append(fault.ContinueForever(operation="*", seconds_between=0.05))
-    monkeypatch.setenv("ALL_PROXY", server.base_url)
-    settings = load_settings(None, overrides={**KEY_PAIR, "STRINGEEX_TIMEOUT_SECONDS": "0.15"})
-    with (
-        StringeeXClient(settings, budget=RequestBudget([]), retry=ONCE) as client,
-        pytest.raises(TransportError),
-    ):
-        client.request("history", params=WINDOW)
+def test_a_proxy_whose_answers_have_no_end_is_given_up(monkeypatch):
+    """Nothing but ``100 Continue`` comes back from it, before there is a connection to the API at all."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def go_on():
+            connection, _ = listening.accept()
+            with connection, contextlib.suppress(OSError):
+                while True:
+                    connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+                    time.sleep(0.02)
+
+        thread = threading.Thread(target=go_on)
+        thread.start()
+        monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{listening.getsockname()[1]}")
+        settings = load_settings(None, overrides={**KEY_PAIR, "STRINGEEX_TIMEOUT_SECONDS": "0.15"})
+        with (
+            StringeeXClient(settings, budget=RequestBudget([]), retry=ONCE) as client,
+            pytest.raises(TransportError, match="did not end in time"),
+        ):
+            client.request("history", params=WINDOW)
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def test_closing_lets_go_of_who_waits_for_an_answer(portal, server):
     arrived = threading.Event()
-    portal.faults += [fault.Hook(action=lambda *_: arrived.set()), fault.ContinueForever(seconds_between=3600)]
+    portal.faults.append(fault.ContinueForever(seconds_between=3600, when=lambda _: arrived.set() is None))
     client = client_of(server, timeout_seconds="600")
     errors = []
 
@@ -136,8 +152,12 @@ def test_time_spent_sending_is_not_the_answers():
 
 
 def test_ctrl_c_is_heard_while_an_answer_never_ends_and_the_claim_is_given_back(portal, server, tmp_path):
-    portal.faults.append(fault.ContinueForever(seconds_between=0.5, after=1))
-    portal.faults.insert(0, fault.Hook(after=1, count=1, action=lambda *_: running.send_signal(signal.SIGINT)))
+    class AndSignal(fault.ContinueForever):
+        def instead(self, portal, request):
+            running.send_signal(signal.SIGINT)
+            return super().instead(portal, request)
+
+    portal.faults.append(AndSignal(seconds_between=0.5, after=1))
     place = export_of(server.base_url, f"duckdb:///{tmp_path}/w.duckdb", tmp_path)
     settings = account(
         server.base_url,

@@ -107,7 +107,6 @@ BAD_DAYS = {
         {"STRINGEEX_TIMEOUT_SECONDS": "0.2"},
         attempts=1,
     ),
-    "no-utf8": BadDay(lambda: FieldAs(field="contactname", form="invalid_utf8"), SURVIVED),
     "cookie-bomb": BadDay(lambda: fault.CookieBomb(), SURVIVED),
     "clock": BadDay(lambda: fault.Hook(when=later_page, action=_clock), SURVIVED),
 }
@@ -288,3 +287,14 @@ def test_the_machines_clock_jumps(direction: str, portal: Portal, place: Site, c
     due_again = run_at(BOTH_OVER + 2 * a_day, force=False)
     assert [str(result.due) for result in due_again.results] == ["reread", "reread"]
     cell(f"clock-{direction}", place.database, SURVIVED)
+
+
+def test_a_byte_that_is_no_utf8_costs_no_call(portal: Portal, place: Site, cell: Cell) -> None:
+    portal.faults.append(FieldAs(field="account_name", form="invalid_utf8"))
+    assert run(place).is_complete
+    wanted, _, _ = expected(portal.rows(*range_ms(FIRST, LAST)), FIRST, LAST)
+    rows = processes.tables_of(place.export.settings)["calls"]
+    assert sorted(row["call_id"] for row in rows) == sorted(wanted["call_id"])
+    assert any("\ufffd" in (row["agent_name"] or "") and "\\udcff" in row["extra"] for row in rows)
+    assert_mended(portal, place)
+    cell("portal-no-utf8", place.database, SURVIVED)

@@ -199,3 +199,15 @@ def _client(portal: SpawnedPortal) -> Any:
     return httpx.Client(
         base_url=portal.base_url, headers={"X-STRINGEE-AUTH": token()}, timeout=30, verify=NO_CERTIFICATES
     )
+
+
+def served_by(fault: Fault) -> bytes:
+    with serving(make(1, faults=[fault])) as http:
+        return http.get(HISTORY, params={"version": 2}).content
+
+
+def test_a_row_can_hold_a_key_twice_or_a_number_that_no_double_holds() -> None:
+    served = served_by(f.RepeatKey(field="contactname", earlier="Lan"))
+    assert b'[{"contactname":"Lan",' in served
+    assert served.count(b'"contactname":') == 2
+    assert b'"duration":0.1234567890123456789,' in served_by(f.LongNumber(field="duration"))

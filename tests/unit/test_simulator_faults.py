@@ -51,6 +51,8 @@ ANSWERED_ODDLY: list[tuple[Fault, Callable[[httpx.Response], bool]]] = [
     (f.WrongTotal(form="text"), lambda answer: answer.json()["data"]["totalCount"] == "600"),
     (f.WrongTotal(form="null"), lambda answer: answer.json()["data"]["totalCount"] is None),
     (f.WrongTotal(form="missing"), lambda answer: "totalCount" not in answer.json()["data"]),
+    (f.CodeAs(), lambda answer: answer.content.startswith(b'{"r":0.0,')),
+    (f.CodeAs(form="missing"), lambda answer: "r" not in answer.json()),
     (f.DropRows(rows=2), lambda answer: len(answer.json()["data"]["rows"]) == 8),
 ]
 
@@ -74,11 +76,14 @@ class TestFaults:
             (f.Close(), httpx.RemoteProtocolError),
             (f.Cut(), httpx.RemoteProtocolError),
             (f.Stall(seconds_per_byte=3_600), httpx.ReadTimeout),
+            (f.StallHead(seconds_per_byte=3_600), httpx.ReadTimeout),
+            (f.ContinueForever(seconds_between=3_600), httpx.ReadTimeout),
+            (f.EndlessBody(seconds_between=3_600), httpx.ReadTimeout),
         ],
     )
     def test_broken_connections(self, fault: Fault, error: type[Exception]) -> None:
         fault.count, fault.after = 1, 1
-        with serving(make(faults=[fault]), timeout=3) as http:
+        with serving(make(faults=[fault]), timeout=1) as http:
             assert ask(http)["r"] == 0
             with pytest.raises(error):
                 ask(http)

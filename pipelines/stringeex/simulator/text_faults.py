@@ -1,4 +1,7 @@
-"""Faults of the JSON that rows are served as: well formed, but not what a parser gives back of its own accord."""
+"""Faults of the JSON that rows are served as: well formed, but not what a parser gives back of its own accord.
+
+Another fault that changes the same row reads it as such a parser does: one of these is the only one of its row.
+"""
 
 from __future__ import annotations
 
