@@ -37,6 +37,7 @@ def status_of(days: Mapping[int, DayStatus | None] | None = None, **changes: Any
         "days": found,
         "gaps": [],
         "failed_windows": [],
+        "disputed_windows": [],
         "newest_instant": NOW - timedelta(hours=1),
         "due": Quota(0, 0, 0.0, 0),
         "late_changes": 0,
