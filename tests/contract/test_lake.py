@@ -61,6 +61,7 @@ def write(
     with LakeWriter(lake, CALLS, DAY, start, end, whole_day=whole_day, folder=tmp_path) as writer:
         for batch in batches:
             writer.write(batch)
+        writer.finish()
         return writer.publish()
 
 

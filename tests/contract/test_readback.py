@@ -42,7 +42,8 @@ def _publish(warehouse: Warehouse, connection: sa.Connection, normalised: Normal
     with StagedWindow(warehouse, connection) as staged:
         for table, frame in ((CALLS, normalised.calls), (CALL_PARTICIPANTS, normalised.participants)):
             staged.add(table, pa.Table.from_pandas(frame, preserve_index=False).select(STAGED_COLUMNS[table.name]))
-        staged.replace(START, END, NOW)
+        staged.compare(START, END)
+        staged.replace(NOW)
 
 
 def _wrong(warehouse: Warehouse, connection: sa.Connection) -> tuple[int, int]:

@@ -87,7 +87,7 @@ def test_completeness_says_of_each_day_what_is_proven(export: Export, portal: Po
     assert one["rejected"] == 0
     assert (bool(one["is_complete"]), bool(one["is_settled"])) == (True, False)
     assert str(one["last_completed_at"]).startswith(f"{end + DAY + timedelta(hours=1):%Y-%m-%d %H}")
-    assert (other["failed_windows"], bool(other["is_complete"])) == (1, False)
+    assert (other["failed_windows"], other["disputed_windows"], bool(other["is_complete"])) == (0, 1, False)
 
     portal.faults.clear()
     for age in (3, 7, 30, 31):

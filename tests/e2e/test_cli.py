@@ -143,8 +143,7 @@ def test_a_dry_run_asks_the_api_for_nothing_and_needs_no_credentials(run, portal
     assert {window["due"] for day in planned.json["days"] for window in day["windows"]} == {"new"}
     assert planned.json["disk_bytes"] is None
     assert not portal.counts
-    assert query(tmp_path, "SELECT (SELECT count(*) FROM calls) + (SELECT count(*) FROM export_windows)") == [(0,)]
-    assert [path for path in (tmp_path / "data/lake").rglob("*") if path.is_file()] == []
+    assert not (tmp_path / "data").exists()
 
     assert run("export").exit_code == 0
     portal.counts.clear()
@@ -233,7 +232,7 @@ def test_a_signal_stops_a_run_cleanly(run, portal, tmp_path, number, latency_sec
     running.send_signal(number)
     stdout, stderr = running.communicate(timeout=60)
     assert running.returncode == 130
-    assert json.loads(stdout) == {"error": stderr.strip(), "error_type": "KeyboardInterrupt"}
+    assert json.loads(stdout) == {"error": stderr.strip().splitlines()[-1], "error_type": "KeyboardInterrupt"}
     assert stderr.startswith("stopped")
     warehouse = Warehouse(f"duckdb:///{tmp_path / 'data/warehouse.duckdb'}")
     rows = Ledger(warehouse).rows()
@@ -305,7 +304,7 @@ def test_with_a_prefect_api_the_flow_does_the_work(monkeypatch, tmp_path):
     calls = []
     flows = SimpleNamespace(
         run_export_flow=lambda: calls.append("export") or done,
-        run_backfill_flow=lambda first, last, force, dask: calls.append((first, last, force, dask)) or done,
+        run_backfill_flow=lambda *range_, **options: calls.append((*range_, options)) or done,
     )
     monkeypatch.setitem(sys.modules, "pipelines.flows", flows)
     monkeypatch.chdir(tmp_path)
@@ -316,7 +315,7 @@ def test_with_a_prefect_api_the_flow_does_the_work(monkeypatch, tmp_path):
     day = FIRST.isoformat()
     backfilled = runner.invoke(app, ["backfill", "--from", day, "--to", day, "--force", "--json"])
     assert (backfilled.exit_code, json.loads(backfilled.stdout)) == (3, done)
-    assert calls == ["export", (FIRST, FIRST, True, None)]
+    assert calls == ["export", (FIRST, FIRST, True, {"dask": None, "accept_vanished": False})]
 
 
 # ---- demo ------------------------------------------------------------------------------------------------------------

@@ -401,7 +401,7 @@ def test_a_count_that_ignores_the_window_costs_few_requests_and_no_memory(versio
         tracemalloc.stop()
     assert "counts" in read.dispute
     assert canonical(rows) == canonical(truth(portal, 2 if version_2 else 1))
-    assert portal.counts["history"] <= 20
+    assert portal.counts["history"] <= 30  # three readings, each with a look at the halves
     assert peak_bytes < 20_000_000
 
 

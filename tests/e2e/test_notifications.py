@@ -109,11 +109,11 @@ def test_a_day_that_another_run_keeps_for_too_long_is_no_green_run(
     portal.faults.clear()
     monkeypatch.setattr("pipelines.run.run_plans", partial(run_plans, patience=timedelta(0)))
     with running(portal, tmp_path, CALLHISTORY_NOTIFY_URLS=receiver.url) as run:
-        assert run("backfill", "--from", str(FIRST), "--to", str(FIRST), "--dry-run").exit_code == 0
         start, end = day_bounds(FIRST, ZONE)
         theirs = ClaimedDay(FIRST, start, end, "theirs/1")
         warehouse_url = f"sqlite:///{tmp_path}/warehouse.db"
         with Warehouse(warehouse_url) as warehouse:
+            warehouse.prepare()
             assert Ledger(warehouse).claim_day(theirs, [], timedelta(minutes=2)) == {}
             done = run("export")
             assert done.exit_code == 3, done.output

@@ -159,7 +159,9 @@ def test_prefect_tries_a_failed_window_again_and_no_other(
     portal.portal.faults.append(Status(status=503, count=1, when=in_window(unlucky)))
     summary = flows.run_backfill_flow(FIRST, LAST)
     assert summary["complete"]
-    assert summary["windows"] == {"complete": 12, "failed": 0, "claimed_elsewhere": 0, "done_elsewhere": 0}
+    assert summary["windows"] == {
+        "complete": 12, "disputed": 0, "held": 0, "failed": 0, "claimed_elsewhere": 0, "done_elsewhere": 0,
+    }  # fmt: skip
     requested = history_windows(portal)
     assert requested.pop(unlucky) == 2
     assert len(requested) == 11
@@ -334,7 +336,7 @@ def test_a_terminated_run_gives_its_claims_back(
 def test_parameters_are_what_a_form_can_hold() -> None:
     schema = json.loads(json.dumps(flows.backfill_calls.parameters.model_dump()))
     properties = schema["properties"]
-    assert set(properties) == {"first", "last", "force", "concurrency", "dask"}
+    assert set(properties) == {"first", "last", "force", "concurrency", "dask", "accept_vanished"}
     assert schema["required"] == ["first", "last"]
     assert properties["first"]["format"] == "date"
     assert all(properties[name]["description"] for name in properties)
