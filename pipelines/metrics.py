@@ -112,6 +112,11 @@ GAUGES = (
         "status",
     ),
     Gauge(
+        "callhistory_doubtful_recordings",
+        "Archived recordings with something odd about them",
+        _one(lambda r: r.status.doubtful_recordings),
+    ),
+    Gauge(
         "callhistory_alerts",
         "What callhistory alerts shows, by kind",
         lambda r: {kind.value: count for kind, count in r.alerts.items()},

@@ -117,6 +117,7 @@ class Status:
     drift: Sequence[Drift]
     rejected_rows: int
     recordings: Mapping[RecordingStatus, int]
+    doubtful_recordings: int
 
     @property
     def is_whole(self) -> bool:
@@ -182,12 +183,14 @@ class Status:
             "drift": [change.to_dict() for change in self.drift],
             "rejected_rows": self.rejected_rows,
             "recordings": {status.value: count for status, count in self.recordings.items()},
+            "doubtful_recordings": self.doubtful_recordings,
         }
 
 
 def read_status(stores: Stores, now: datetime) -> Status:
     """Return how the export stands at ``now``; nothing is written, and the API is not asked."""
     rows = stores.ledger.rows()
+    recordings = Recordings(stores.warehouse)
     today = local_date(now, stores.timezone)
     by_date: dict[date, list[LedgerRow]] = {}
     for row in rows:
@@ -234,7 +237,8 @@ def read_status(stores: Stores, now: datetime) -> Status:
         late_changes_by_age=_late_changes_by_age(stores, rows),
         drift=read_drift(stores, now),
         rejected_rows=_rejected_rows(stores),
-        recordings=Recordings(stores.warehouse).counts(),
+        recordings=recordings.counts(),
+        doubtful_recordings=recordings.count_doubtful(),
     )
 
 

@@ -91,11 +91,11 @@ def verify(
     from pipelines.settings import load_settings
 
     settings = load_settings(require_api=False)
-    from pipelines.context import open_stores
+    from pipelines.context import open_stores_to_read
     from pipelines.recordings.verify import verify_recordings
 
     lines = _Lines(output)
-    with open_stores(settings) as stores:
+    with open_stores_to_read(settings) as stores:
         found = verify_recordings(
             stores,
             sample=sample,

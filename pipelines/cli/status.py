@@ -76,6 +76,10 @@ def _show(console: Console, found: Status, alerts: int) -> None:
         "rejected": f"{counted(found.rejected_rows, 'row')} in rejected_rows",
         "recordings": ", ".join(f"{n:,} {state.value}" for state, n in found.recordings.items() if n) or "none known",
     }
+    if found.doubtful_recordings:
+        lines["recordings"] += (
+            f"; {found.doubtful_recordings:,} of them doubtful (callhistory recordings verify says which)"
+        )
     for name, line in lines.items():
         console.print(f"{name:10} {line}", markup=False, soft_wrap=True)
     told = [("held" if window.held else "disputed", window.error) for window in found.disputed_windows]

@@ -19,7 +19,7 @@ from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import Any, BinaryIO
 
-from pipelines.context import Stores, utc_now
+from pipelines.context import Stores, open_archive, utc_now
 from pipelines.recordings import outcomes
 from pipelines.recordings.audio import EXTENSIONS, Audio, DamagedAudioError, doubt_about, inspect_audio
 from pipelines.recordings.download import Fetched, RecordingNotFoundError, fetch_recording
@@ -27,7 +27,6 @@ from pipelines.recordings.pace import Pace
 from pipelines.stringeex.client import StringeeXClient
 from sinks.archive import SIDECAR_SUFFIX, Archive, archive_path
 from sinks.recordings import FACTS, LOST, UNDONE, Recordings, RecordingStatus, WantedRecording
-from sinks.storage import Storage
 from transforms.errors import (
     AuthenticationError,
     CallHistoryError,
@@ -197,9 +196,9 @@ def archive_recordings(
 
     A recording that fails does not stop the others. Ctrl-C does, as do storage that cannot be written and an API that
     answers nothing at all: StorageError, AuthenticationError, or the RetryableError that came last. Raises BusyError
-    when another run is filling the same folder.
+    when another run is filling the same folder, and SettingsError when it is not the archive of this warehouse.
     """
-    archive = Archive(Storage(stores.settings.archive_url))
+    archive = open_archive(stores)
     archive.storage.check_writable()
     with archive.storage.only_writer():
         archive.storage.remove_leftovers()

@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from pipelines.context import Stores, utc_now
+from pipelines.context import Stores, open_archive, utc_now
 from pipelines.recordings.download import RecordingNotFoundError
 from pipelines.recordings.verify import Finding, by_content
 from pipelines.stringeex.operations import StringeeX
 from pipelines.windows import local_date
 from sinks.archive import Archive
 from sinks.recordings import KeptRecording, Recordings, RecordingStatus
-from sinks.storage import Storage
 from transforms.errors import ApiError, RetryableError
 
 GIVE_UP_AFTER_FAILURES = 5
@@ -118,9 +117,9 @@ def delete_kept(
 
     A recording that cannot be read back, or is under legal hold by then, is left and told of. Each request is sent
     once; one that got no answer is told of, too. Raises AuthenticationError, StorageError, and the last RetryableError
-    of several in a row.
+    of several in a row; SettingsError when the archive is not the one of this warehouse.
     """
-    recordings, archive = Recordings(stores.warehouse), Archive(Storage(stores.settings.archive_url))
+    recordings, archive = Recordings(stores.warehouse), open_archive(stores, only_look=True)
     deletion, unanswered = Deletion(), 0
     for done, recording in enumerate(kept, start=1):
         problem = _unsafe(recordings, archive, recording, now)
@@ -148,7 +147,7 @@ def delete_without_copy(stores: Stores, api: StringeeX, call_id: str, now: datet
     recordings = Recordings(stores.warehouse)
     if recordings.is_held(call_id):
         return Deletion(refused=["the recording is under legal hold"])
-    archive = Archive(Storage(stores.settings.archive_url))
+    archive = open_archive(stores, only_look=True)
     is_new = _delete_at_source(recordings, archive, api, call_id)
     recordings.save({call_id: _deleted(now)})
     return Deletion(deleted=int(is_new), already_gone=int(not is_new))

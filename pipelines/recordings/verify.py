@@ -11,10 +11,9 @@ from enum import StrEnum
 from itertools import islice
 from typing import Any
 
-from pipelines.context import Stores, utc_now
+from pipelines.context import Stores, open_archive, utc_now
 from sinks.archive import SIDECAR_SUFFIX, Archive
 from sinks.recordings import KeptRecording, Recordings, RecordingStatus
-from sinks.storage import Storage
 
 _AT_ONCE = 64
 _DOUBTFUL_NAMED = 1_000
@@ -110,9 +109,10 @@ def verify_recordings(
 
     A sample is what was not read back for the longest time. ``refetch`` has what is missing or damaged fetched anew by
     the next archive run, where it is still at the source. What is right gets ``verified_at``, what is not
-    ``last_error``. Raises ``StorageError`` when the archive cannot be read at all.
+    ``last_error``. Raises ``StorageError`` when the archive cannot be read at all, and ``SettingsError`` when it is
+    not the archive of this warehouse.
     """
-    recordings, archive = Recordings(stores.warehouse), Archive(Storage(stores.settings.archive_url))
+    recordings, archive = Recordings(stores.warehouse), open_archive(stores, only_look=True)
     sizes = archive.storage.sizes()
     listed, problems = 0, []
     doubtful: list[Doubtful] = []
