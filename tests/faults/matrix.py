@@ -20,6 +20,7 @@ _TITLES = {"duckdb": "DuckDB", "sqlite": "SQLite", "postgresql": "PostgreSQL", "
 SURVIVED = "complete"
 THEN_COMPLETE = "undone; complete after"
 FAILED_THEN_COMPLETE = "failed, with the reason; complete after"
+DISPUTED_THEN_COMPLETE = "disputed, what was served is there; complete after"
 
 Outcomes = dict[tuple[str, str], str]
 
@@ -127,6 +128,8 @@ def render(outcomes: Mapping[tuple[str, str], str]) -> str:
         " never disturbed.",
         f"- **{FAILED_THEN_COMPLETE}**: the run said what was wrong, with numbers where there are any; its windows"
         " were due again, and complete once the fault was over.",
+        f"- **{DISPUTED_THEN_COMPLETE}**: what was served was published, and marked as not proven to be all; its"
+        " windows were due again, and complete once the fault was over.",
         "- *in italics*: why there is no such case.",
     ]
     for title, faults in GROUPS.items():
