@@ -142,6 +142,18 @@ def open_stores_to_read(settings: Settings, *, reads_lake: bool = False) -> Iter
 
 
 @contextmanager
+def open_stores_in_use(settings: Settings) -> Iterator[Stores]:
+    """Open the stores to write, as `open_stores` does, but make none.
+
+    Raises ``StorageError`` too when nothing was ever exported: then the folder or the settings may be wrong.
+    """
+    with open_stores_to_read(settings):
+        pass
+    with open_stores(settings) as stores:
+        yield stores
+
+
+@contextmanager
 def open_stores_to_plan(settings: Settings) -> Iterator[Stores]:
     """Open the stores to read; before anything was exported, empty ones that nobody else sees.
 

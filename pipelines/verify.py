@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from typing import Any
@@ -82,12 +82,19 @@ class DayCheck:
 
 
 def days_to_verify(stores: Stores, first: date | None, last: date | None, now: datetime) -> list[date]:
-    """Return the local days of a verification: those from ``first`` to ``last``, by default all that were asked for."""
-    known = {row.call_date for row in stores.ledger.rows()}
+    """Return the local days of a verification: those from ``first`` to ``last``, by default all that were asked for.
+
+    A day of which nothing was exported, and nothing has to be yet, is left out: there is nothing to verify.
+    """
+    rows: dict[date, dict[datetime, LedgerRow]] = {}
+    for row in stores.ledger.rows():
+        rows.setdefault(row.call_date, {})[row.window_start] = row
     today = local_date(now, stores.timezone)
     if first is not None:
-        return list(days_between(first, min(last or today, today)))
-    return [day for day in days_asked_for(stores.known_start_date(), known, today) if day <= (last or today)]
+        days: Iterable[date] = days_between(first, min(last or today, today))
+    else:
+        days = (day for day in days_asked_for(stores.known_start_date(), rows, today) if day <= (last or today))
+    return [day for day in days if _to_verify(stores, day, rows.get(day, {}), now)]
 
 
 def verify_day(stores: Stores, call_date: date, now: datetime, *, offline: bool = False) -> DayCheck:
@@ -97,13 +104,13 @@ def verify_day(stores: Stores, call_date: date, now: datetime, *, offline: bool 
     the API refuses the credentials or a store cannot be used; what is wrong with the data is a difference.
     """
     rows = {row.window_start: row for row in stores.ledger.rows(call_date, call_date)}
+    windows = _to_verify(stores, call_date, rows, now)
+    return DayCheck(call_date, [_verify_window(stores, window, offline=offline) for window in windows])
+
+
+def _to_verify(stores: Stores, call_date: date, rows: Mapping[datetime, LedgerRow], now: datetime) -> list[Window]:
     windows = windows_of(call_date, rows, stores.timezone, stores.settings.window)
-    checks = [
-        _verify_window(stores, window, offline=offline)
-        for window in windows
-        if window.start in rows or window.end <= now
-    ]
-    return DayCheck(call_date, checks)
+    return [window for window in windows if window.start in rows or window.end <= now]
 
 
 def compare_window(stores: Stores, window: Window, row: LedgerRow | None, comparison: Comparison) -> list[Difference]:

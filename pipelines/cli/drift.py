@@ -48,10 +48,10 @@ def accept(
     from pipelines.settings import load_settings
 
     settings = load_settings(require_api=False)
-    from pipelines.context import open_stores, utc_now
+    from pipelines.context import open_stores_in_use, utc_now
     from pipelines.drift import accept_field
 
-    with open_stores(settings) as stores:
+    with open_stores_in_use(settings) as stores:
         accept_field(stores.state, field, utc_now())
     return Report(
         {"accepted": field},

@@ -52,7 +52,7 @@ def archive(
         from pipelines.flows import run_archive_flow
 
         return archive_report(run_archive_flow(again))
-    from pipelines.context import open_stores
+    from pipelines.context import open_stores_in_use
     from pipelines.notify import notified
     from pipelines.recordings.archive import archive_recordings
     from pipelines.run_ends import RunKind
@@ -63,7 +63,7 @@ def archive(
 
     def run() -> dict[str, Any]:
         with (
-            open_stores(settings) as stores,
+            open_stores_in_use(settings) as stores,
             StringeeXClient(settings, priority=Priority.RECORDINGS) as client,
             ArchiveProgress(output) as progress,
         ):
@@ -137,12 +137,14 @@ def delete(
     except ValueError as error:
         raise UsageError(f"--older-than {older_than!r} {error}") from error
     settings = load_settings()
-    from pipelines.context import open_stores
+    from pipelines.context import open_stores, open_stores_in_use
     from pipelines.stringeex.budget import Priority
     from pipelines.stringeex.client import StringeeXClient
     from pipelines.stringeex.operations import StringeeX
 
-    with open_stores(settings) as stores, StringeeXClient(settings, priority=Priority.RECORDINGS) as client:
+    # Without a copy, one recording can be deleted before anything was exported.
+    opened = open_stores_in_use(settings) if call_id is None else open_stores(settings)
+    with opened as stores, StringeeXClient(settings, priority=Priority.RECORDINGS) as client:
         if call_id is not None:
             return _delete_one(output, stores, StringeeX(client), call_id, without_copy=without_copy, yes=yes)
         assert age is not None, "one of both is given"

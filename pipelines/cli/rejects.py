@@ -61,11 +61,11 @@ def retry(output: Output, first: _From = None, last: _To = None) -> Report:
 
     settings = load_settings(require_api=False)
     first_date, last_date = date_range(first, last, datetime.now(settings.timezone).date())
-    from pipelines.context import open_stores
+    from pipelines.context import open_stores_in_use
     from pipelines.rejects import count_rejects, list_rejects
     from pipelines.replay import plan_replay
 
-    with open_stores(settings) as stores:
+    with open_stores_in_use(settings) as stores:
         groups = list_rejects(stores, first_date, last_date)
         before = sum(group.rows for group in groups)
         starts = {group.window_start for group in groups}

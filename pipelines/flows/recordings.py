@@ -7,7 +7,7 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from pipelines.context import open_stores
+from pipelines.context import open_stores_in_use
 from pipelines.flows.artifacts import show_archive
 from pipelines.flows.states import named, tells_crash, told
 from pipelines.recordings.archive import archive_recordings as drain_recordings
@@ -35,7 +35,7 @@ def archive_recordings(again: bool = False) -> dict[str, Any] | State[Any]:
 
     def work() -> dict[str, Any]:
         settings = load_settings()
-        with open_stores(settings) as stores, StringeeXClient(settings, priority=Priority.RECORDINGS) as client:
+        with open_stores_in_use(settings) as stores, StringeeXClient(settings, priority=Priority.RECORDINGS) as client:
             summary = drain_recordings(stores, client, again=again).to_dict()
         show_archive(summary)
         return summary

@@ -1,0 +1,229 @@
+"""Stores that do not belong together, or hold nothing yet: each command says so, and none is green.
+
+Each through the command.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from pipelines.stringeex.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
+from tests.e2e.command import Finished, account, callhistory_here
+from tests.exports import FIRST, ZONE
+
+LAST = FIRST + timedelta(days=1)
+DAYS = ("--from", str(FIRST), "--to", str(LAST))
+CALLS_EXPORTED = 40
+
+
+class Place:
+    """A folder that the command runs in, and the portal's account."""
+
+    def __init__(self, server: SimulatedPortal, folder: Path, warehouse_url: str) -> None:
+        self.portal = server.portal
+        self.folder = folder
+        self._settings = account(server.base_url, CALLHISTORY_WAREHOUSE_URL=warehouse_url)
+
+    def run(self, *arguments: str, **settings: str) -> Finished:
+        return callhistory_here(*arguments, cwd=self.folder, settings=self._settings | settings)
+
+    def files(self) -> list[str]:
+        return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def server() -> Iterator[SimulatedPortal]:
+    portal = Portal(
+        generate(
+            seed=3, start_date=FIRST, days=2, calls_total=CALLS_EXPORTED, late_arrival_share=0, late_change_share=0
+        ),
+        PortalOptions(rate_limits=NO_LIMITS),
+    )
+    with SimulatedPortal(portal) as running:
+        yield running
+        assert running.errors == []
+
+
+@pytest.fixture
+def nowhere(server: SimulatedPortal, tmp_path: Path) -> Place:
+    """A folder in which nothing was ever exported."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    return Place(server, folder, "duckdb:///data/warehouse.duckdb")
+
+
+@pytest.fixture
+def exported(server: SimulatedPortal, tmp_path: Path, warehouse_url: str) -> Place:
+    """Two days, exported to each kind of database, and an archive of which nothing is kept yet."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    place = Place(server, folder, warehouse_url)
+    done = place.run("backfill", *DAYS, "--json")
+    assert (done.exit_code, done.json["calls"]) == (0, CALLS_EXPORTED)
+    return place
+
+
+USES_THE_LAKE = [
+    ("export",),
+    ("backfill", *DAYS, "--force"),
+    ("verify", *DAYS),
+    ("verify", *DAYS, "--offline"),
+    ("replay", *DAYS),
+    ("rejects", "retry"),
+]
+
+
+def test_an_empty_lake_beside_a_filled_warehouse_took_half_of_the_export(exported: Place) -> None:
+    before = exported.files()
+    (exported.folder / "elsewhere").mkdir()
+    for arguments in (*USES_THE_LAKE, ("check",)):
+        refused = exported.run(*arguments, CALLHISTORY_LAKE_URL="elsewhere/lake")
+        assert refused.exit_code == (1 if arguments == ("check",) else 2), arguments
+        assert "CALLHISTORY_LAKE_URL" in refused.output
+        assert "stores adopt" in refused.output
+        assert exported.files() == before, arguments
+    exported.portal.counts.clear()
+    assert exported.run("backfill", *DAYS, CALLHISTORY_LAKE_URL="elsewhere/lake").exit_code == 2
+    assert not exported.portal.counts, "refused before the API is asked"
+    assert exported.run("verify", *DAYS).exit_code == 0
+
+
+def test_a_warehouse_beside_another_customers_lake_is_refused(exported: Place, tmp_path: Path) -> None:
+    other = {"CALLHISTORY_WAREHOUSE_URL": f"sqlite:///{tmp_path}/other.sqlite", "CALLHISTORY_LAKE_URL": "data/other"}
+    assert exported.run("backfill", *DAYS, **other).exit_code == 0
+    before = exported.files()
+    for arguments in USES_THE_LAKE:
+        refused = exported.run(*arguments, CALLHISTORY_LAKE_URL="data/other")
+        assert refused.exit_code == 2, arguments
+    assert exported.run("check", CALLHISTORY_LAKE_URL="data/other").exit_code == 1
+    assert exported.files() == before
+    # The files of the right lake, wherever they are moved to, are the right lake.
+    shutil.move(exported.folder / "data/lake", exported.folder / "moved")
+    assert exported.run("verify", *DAYS, CALLHISTORY_LAKE_URL="moved").exit_code == 0
+
+
+def test_a_new_warehouse_beside_a_lake_that_was_kept_takes_the_lake_on(exported: Place, tmp_path: Path) -> None:
+    new = {"CALLHISTORY_WAREHOUSE_URL": f"sqlite:///{tmp_path}/new.sqlite"}
+    assert exported.run("replay", *DAYS, **new).exit_code == 0
+    assert exported.run("verify", *DAYS, **new).exit_code == 0
+
+
+@pytest.mark.parametrize("warehouse_url", ["duckdb"], indirect=True)
+def test_another_archive_was_filled_without_a_word(exported: Place) -> None:
+    assert exported.run("recordings", "archive", "--json").json["archived"] > 0
+    identity = exported.folder / "data/recordings/.callhistory.json"
+    assert identity.is_file()
+    other = exported.folder / "data/other/.callhistory.json"
+    other.parent.mkdir()
+    other.write_text(json.dumps({"identity": "another customer's"}))
+    before = exported.files()
+    for arguments in (
+        ("recordings", "archive"),
+        ("recordings", "verify"),
+        ("recordings", "delete", "--older-than", "1d", "--yes"),
+    ):
+        refused = exported.run(*arguments, CALLHISTORY_ARCHIVE_URL="data/other")
+        assert refused.exit_code == 2, arguments
+        assert "CALLHISTORY_ARCHIVE_URL" in refused.output
+    assert exported.run("check", CALLHISTORY_ARCHIVE_URL="data/other").exit_code == 1
+    assert exported.files() == before
+
+
+@pytest.mark.parametrize("arguments", [*USES_THE_LAKE, ("status",), ("alerts",), ("recordings", "verify")])
+@pytest.mark.parametrize("warehouse_url", ["duckdb"], indirect=True)
+def test_another_time_zone_is_refused_by_all_that_speaks_of_days(exported: Place, arguments: tuple[str, ...]) -> None:
+    refused = exported.run(*arguments, CALLHISTORY_TIMEZONE="Europe/Berlin")
+    assert refused.exit_code == 2
+    assert "CALLHISTORY_TIMEZONE" in refused.output
+    assert ZONE in refused.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("verify",),
+        ("verify", "--offline"),
+        ("status",),
+        ("alerts",),
+        ("metrics",),
+        ("drift",),
+        ("rejects", "list"),
+        ("rejects", "retry"),
+        ("recordings", "verify"),
+        ("recordings", "archive"),
+        ("recordings", "delete", "--older-than", "90d"),
+    ],
+)
+def test_where_nothing_was_exported_nothing_was_called_right(nowhere: Place, arguments: tuple[str, ...]) -> None:
+    said = nowhere.run(*arguments)
+    assert said.exit_code == 1
+    assert "run callhistory export first" in said.output
+    assert nowhere.files() == []
+    assert not (nowhere.folder / "data").exists()
+
+
+def test_check_makes_nothing_and_says_what_an_export_will(nowhere: Place) -> None:
+    said = nowhere.run("check")
+    assert said.exit_code == 0, said.output
+    assert said.output.count("export will create it") == 3
+    assert not (nowhere.folder / "data").exists()
+
+
+def test_the_forecast_of_a_first_export_is_what_it_does(nowhere: Place) -> None:
+    planned = nowhere.run("backfill", *DAYS, "--dry-run", "--json")
+    assert planned.json["windows"] == 2
+    assert not (nowhere.folder / "data").exists()
+    done = nowhere.run("export", "--json")
+    status = nowhere.run("status", "--json")
+    assert len(done.json["days"]) == len(status.json["days"]) == 8
+    assert status.json["complete"] is True
+    assert status.json["due_windows"] <= 1, "today is open"
+
+
+@pytest.mark.parametrize("command", ["export", "check", "status"])
+def test_a_start_date_in_the_future_was_nothing_due_for_ever(nowhere: Place, command: str) -> None:
+    next_year = (datetime.now(ZoneInfo(ZONE)) + timedelta(days=200)).date()
+    refused = nowhere.run(command, CALLHISTORY_START_DATE=str(next_year))
+    assert refused.exit_code == 2
+    assert "CALLHISTORY_START_DATE" in refused.output
+    assert nowhere.files() == []
+
+
+def test_a_trial_of_two_days_made_each_day_since_a_gap(exported: Place) -> None:
+    status = exported.run("status", "--json")
+    assert (status.exit_code, status.json["gaps"], status.json["complete"]) == (0, [], True)
+    assert [day["call_date"] for day in status.json["days"]] == [str(FIRST), str(LAST)]
+    verified = exported.run("verify", "--json")
+    assert (verified.exit_code, len(verified.json["days"])) == (0, 2)
+
+    # With a start date the days from there on are asked for, and all that is not there is one line.
+    start = datetime.now(ZoneInfo(ZONE)).date() - timedelta(days=30)
+    status = exported.run("status", "--json", CALLHISTORY_START_DATE=str(start))
+    assert status.exit_code == 3
+    assert len(status.json["gaps"]) == 1
+    verified = exported.run("verify", CALLHISTORY_START_DATE=str(start))
+    assert verified.exit_code == 3
+    assert verified.output.count("never exported") == 1
+    ranges = exported.run("verify", "--json", CALLHISTORY_START_DATE=str(start)).json["ranges"]
+    assert [entry["ok"] for entry in ranges] == [True, False]
+
+
+@pytest.mark.parametrize("warehouse_url", ["duckdb"], indirect=True)
+def test_windows_of_another_size_over_a_lake_that_was_kept_agree_with_it(exported: Place, tmp_path: Path) -> None:
+    """The raw copy of a day is none of its first six hours, which begin at the same instant."""
+    new = {"CALLHISTORY_WAREHOUSE_URL": f"sqlite:///{tmp_path}/new.sqlite", "CALLHISTORY_WINDOW": "6h"}
+    assert exported.run("backfill", *DAYS, **new).exit_code == 0
+    verified = exported.run("verify", *DAYS, "--json", **new)
+    assert verified.exit_code == 0, verified.output
+    raw = [name for name in exported.files() if "/raw/" in name]
+    assert exported.run("backfill", *DAYS, "--force", **new).exit_code == 0
+    assert [name for name in exported.files() if "/raw/" in name] == raw, "read again, and equal"
+    assert exported.run("replay", *DAYS, **new).exit_code == 0
+    assert exported.run("verify", *DAYS, **new).exit_code == 0
