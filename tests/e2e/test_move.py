@@ -201,7 +201,7 @@ def test_what_it_refuses_before_it_writes_anything(exported: tuple[Path, dict[st
     nothing = move(
         tmp_path, settings | {"CALLHISTORY_WAREHOUSE_URL": f"sqlite:///{tmp_path}/no"}, f"sqlite:///{tmp_path}/new"
     )
-    assert (nothing.exit_code, "export something first" in nothing.json["error"]) == (1, True)
+    assert (nothing.exit_code, "run callhistory export first" in nothing.json["error"]) == (1, True)
 
     with Warehouse(settings["CALLHISTORY_WAREHOUSE_URL"]) as warehouse:
         ledger = warehouse.tables["export_windows"]
