@@ -157,7 +157,7 @@ def test_a_window_that_a_call_has_left_is_due_whatever_the_start_date(
     assert_one_call_each(later)
 
 
-@pytest.mark.parametrize("length", ["12h", "1h"])
+@pytest.mark.parametrize("length", ["12h", "4h"])
 def test_small_windows_of_one_day_share_no_call_either(
     portal: Portal, export: Export, length: str, tmp_path: Path
 ) -> None:

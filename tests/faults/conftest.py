@@ -49,7 +49,7 @@ def portal_server(portal: Portal) -> Iterator[SimulatedPortal]:
 
 @pytest.fixture(params=DATABASES)
 def database(request: pytest.FixtureRequest) -> str:
-    """The name of each database in turn."""
+    """The name of each database in turn, or of those that a test is parametrized with."""
     name: str = request.param
     return name
 
