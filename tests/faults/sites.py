@@ -115,3 +115,19 @@ def site(
         yield made
     finally:
         made.drop()
+
+
+def cut_connections(place: Site) -> None:
+    """Have the server end every session on the place's database."""
+    assert place.server is not None
+    engine = sa.create_engine(place.server.url, isolation_level="AUTOCOMMIT", poolclass=sa.pool.NullPool)
+    with engine.connect() as connection:
+        if place.database == "postgresql":
+            connection.execute(
+                sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"),
+                {"name": place.database_name},
+            )
+            return
+        found = sa.text("SELECT id FROM information_schema.processlist WHERE db = :name")
+        for number in connection.execute(found, {"name": place.database_name}).scalars().all():
+            connection.exec_driver_sql(f"KILL {number}")

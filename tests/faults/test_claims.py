@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,14 +20,17 @@ from pipelines.run import RunSummary, plan_days
 from pipelines.steps import Event
 from pipelines.stringeex.simulator import Portal
 from sinks.ledger import ClaimedDay, Ledger, WindowStatus, attempt_of
+from sinks.parquet import Lake
 from sinks.warehouse import Warehouse
 from tests.exports import FIRST, assert_holds, range_ms
 from tests.faults import processes
+from tests.faults.changes import change
 from tests.faults.conftest import DAY_AFTER, LAST
 from tests.faults.matrix import SURVIVED, Cell
 from tests.faults.processes import Job
-from tests.faults.sites import Site
+from tests.faults.sites import Site, cut_connections
 from transforms.errors import BusyError, ClaimLostError, StorageError
+from transforms.schema import CALL_PARTICIPANTS, CALLS, Table
 
 BOTH_OVER = DAY_AFTER + (LAST - FIRST)
 
@@ -101,6 +105,52 @@ def test_one_that_stood_still_for_longer_than_its_lease_publishes_nothing(
     }
     assert_holds(place.export, portal.rows(*range_ms(FIRST, FIRST)), FIRST, FIRST)
     cell("stalled", place.database, SURVIVED)
+
+
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
+def test_one_that_stood_still_and_lost_its_session_wrote_its_old_file_over_the_newer_one(
+    portal: Portal, place: Site
+) -> None:
+    """A first export, which asks the database nothing more before it swaps its files in."""
+    stalled_job = Job(place.overrides, place.folder, FIRST, FIRST, "stalled", DAY_AFTER, force=True)
+    change(portal, 1)
+    stalled = processes.start(processes.export_and_stand_still, stalled_job, Step.MERGED, temporary=place.temporary)
+    assert stalled.process.pid is not None
+    wait_until_it_stands_still(stalled.process.pid)
+    try:
+        cut_connections(place)
+        processes.expire_claims(place.export.settings, "stalled")
+        change(portal, 2)
+        assert outcomes(place.export.run(FIRST, FIRST, now=DAY_AFTER, force=True)) == [Outcome.COMPLETE]
+        before = processes.tables_of(place.export.settings), processes.files_below(place.data / "lake")
+    finally:
+        os.kill(stalled.process.pid, signal.SIGCONT)
+    with suppress(processes.ExportError):
+        assert outcomes(stalled.result()) != [Outcome.COMPLETE]
+
+    assert (processes.tables_of(place.export.settings), processes.files_below(place.data / "lake")) == before
+    assert_holds(place.export, portal.rows(*range_ms(FIRST, FIRST)), FIRST, FIRST)
+
+
+@pytest.mark.parametrize("table", [CALLS, CALL_PARTICIPANTS], ids=lambda table: table.name)
+def test_a_lake_file_that_is_not_the_certified_one_stayed_unnoticed(table: Table, portal: Portal, place: Site) -> None:
+    """An older file put back, by a process that came late or by a person: the ledger says otherwise."""
+    assert place.export.run(FIRST, LAST, now=BOTH_OVER).is_complete
+    file = place.data / "lake" / Lake.file_name(table, FIRST)
+    old = file.read_bytes()
+    change(portal, 1)
+    change(portal, 2)
+    assert place.export.run(FIRST, LAST, now=BOTH_OVER, force=True).is_complete
+    newest = file.read_bytes()
+    assert newest != old
+    file.write_bytes(old)
+
+    again = place.export.run(FIRST, LAST, now=BOTH_OVER)
+    assert [(result.window.call_date, str(result.due)) for result in again.results] == [(FIRST, "altered")]
+    assert again.is_complete
+    assert file.read_bytes() == newest
+    assert_holds(place.export, portal.rows(*range_ms(FIRST, LAST)), FIRST, LAST)
+    assert place.export.run(FIRST, LAST, now=BOTH_OVER).results == []
 
 
 def test_a_stalled_run_does_not_mark_a_window_failed_that_another_has_completed(portal: Portal, place: Site) -> None:

@@ -22,7 +22,7 @@ from tests.faults import processes
 from tests.faults.changes import change
 from tests.faults.conftest import DAY_AFTER
 from tests.faults.matrix import FAILED_THEN_COMPLETE, SURVIVED, Cell
-from tests.faults.sites import EMBEDDED, Site
+from tests.faults.sites import EMBEDDED, Site, cut_connections
 from transforms.errors import BusyError
 
 servers_only = pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
@@ -102,21 +102,6 @@ def test_the_server_dies_in_mid_commit_and_stays_away(portal: Portal, exported: 
     gc.collect()  # here, and not in a later test: PyMySQL leaves a socket open that it cannot connect
     assert_recovers(portal, exported, before)
     cell("server-gone", exported.database, FAILED_THEN_COMPLETE)
-
-
-def cut_connections(place: Site) -> None:
-    assert place.server is not None
-    engine = sa.create_engine(place.server.url, isolation_level="AUTOCOMMIT", poolclass=sa.pool.NullPool)
-    with engine.connect() as connection:
-        if place.database == "postgresql":
-            connection.execute(
-                sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"),
-                {"name": place.database_name},
-            )
-            return
-        found = sa.text("SELECT id FROM information_schema.processlist WHERE db = :name")
-        for number in connection.execute(found, {"name": place.database_name}).scalars().all():
-            connection.exec_driver_sql(f"KILL {number}")
 
 
 @servers_only
