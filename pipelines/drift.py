@@ -114,12 +114,13 @@ def read_beliefs(state: State, *, accepts_vanished: bool = False) -> Beliefs:
 def accept_field(state: State, field: str, now: datetime) -> None:
     """Believe from now on that the source does not serve ``field``, until it does again.
 
-    Raises ``SettingsError`` for a field that no call needs: whether it comes or goes is never doubted.
+    Of a field that no call needs, it believes that it says what cannot be read. Raises ``SettingsError`` for a field
+    that has no column: what becomes of it is never doubted.
     """
-    if field not in NEEDED_FIELDS:
+    if field not in KNOWN_FIELDS | NEEDED_FIELDS.keys():
         raise SettingsError(
-            f"{field[:60]!r} is no field that every call needs: {', '.join(sorted(NEEDED_FIELDS))}. "
-            "Whether another one comes or goes stops nothing"
+            f"{field[:60]!r} is no field that has a column. The line that told of a held window names its field: "
+            "callhistory status shows it"
         )
     state.set(_ACCEPTED, {**_remembered(state, _ACCEPTED), field: now.isoformat()})
 
@@ -127,14 +128,16 @@ def accept_field(state: State, field: str, now: datetime) -> None:
 def note_missing_fields(state: State, beliefs: Beliefs, missing: Collection[str], now: datetime) -> None:
     """Keep since when needed fields are missing, of a run that began with ``beliefs`` and read rows.
 
-    A field that is back is forgotten, and doubted again when it goes.
+    A needed field that is back is forgotten, and doubted again when it goes. Another one stays accepted: whether it
+    can be read again does not show in a day in which it never could.
     """
     since: dict[str, JsonValue] = {f: beliefs.missing_since.get(f, now).isoformat() for f in missing}
     if since.keys() != beliefs.missing_since.keys():
         state.set(_MISSING, since)
-    if beliefs.missing_fields - set(missing):
+    back = {field for field in beliefs.missing_fields if field in NEEDED_FIELDS and field not in missing}
+    if back:
         accepted = _remembered(state, _ACCEPTED)
-        state.set(_ACCEPTED, {field: at for field, at in accepted.items() if field in missing})
+        state.set(_ACCEPTED, {field: at for field, at in accepted.items() if field not in back})
 
 
 def _remembered(state: State, name: str) -> dict[str, str]:

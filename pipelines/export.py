@@ -13,7 +13,7 @@ import stamina
 
 from pipelines.claims import LEASE, PATIENCE, keep_claim
 from pipelines.context import Pipeline, utc_now
-from pipelines.doubts import Beliefs, DayLosses, Judgement, RowsRead, judge, missing_fields
+from pipelines.doubts import Beliefs, DayLosses, Judgement, RowsRead, judge
 from pipelines.logs import log_context
 from pipelines.planner import DayPlan, Due, PlannedWindow
 from pipelines.publish import HeldError, Publication, publish, window_spool
@@ -237,7 +237,7 @@ def _publish(work: _Work, spool: Spool, read: WindowRead, read_at: datetime, *, 
     # A clock that was set back must not have a later state look like an earlier one.
     stamp = max(read_at, before.completed_at + ONE_MILLISECOND) if before.completed_at else read_at
     run.tell(Step.FETCHED, window, spool.rows, spool.rows)
-    rows = RowsRead(spool.rows, spool.usable, read_at, read.dispute)
+    rows = RowsRead.of(spool, read_at, read.dispute)
 
     def judge_read(losses: Losses, day: DayLosses) -> Judgement:
         judgement = judge(rows, losses, day, run.beliefs)
@@ -277,5 +277,5 @@ def _publish(work: _Work, spool: Spool, read: WindowRead, read_at: datetime, *, 
         files_written=published.files_written,
         error=None if published.dispute is None else f"window {window.label}: {published.dispute}",
         rows_read=rows.rows,
-        missing_fields=missing_fields(rows),
+        missing_fields=published.missing_fields,
     )

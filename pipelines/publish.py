@@ -86,13 +86,14 @@ class HeldError(DataError):
 class Published:
     """What publishing a window did, and the proof of what there is now (null for a state that another one follows).
 
-    ``dispute`` is why it is no proof of the whole window; null when it is.
+    ``dispute`` is why it is no proof of the whole window; null when it is. ``missing_fields`` is that of the judgement.
     """
 
     changes: Changes
     certificate: Certificate | None
     files_written: int
     dispute: str | None = None
+    missing_fields: tuple[str, ...] = ()
 
 
 def window_spool(stores: Stores, window: Window) -> Spool:
@@ -168,7 +169,7 @@ def publish(publication: Publication, spool: Spool, clock: Callable[[], datetime
             stores.ledger.release(connection, p.claim)
         p.tell(Step.CERTIFIED)
     p.tell(Step.COMMITTED)
-    return Published(changes, certificate, files_written, judgement.reason)
+    return Published(changes, certificate, files_written, judgement.reason, judgement.missing_fields)
 
 
 def _stage(staged: StagedWindow, spool: Spool) -> None:

@@ -29,6 +29,7 @@ from sinks.staged_tables import (
 )
 from sinks.warehouse import Warehouse
 from sinks.window_rows import WindowCounts, window_counts
+from transforms.columns import Column
 from transforms.errors import DataError
 from transforms.rejects import RejectReason
 from transforms.schema import CALL_PARTICIPANTS, CALL_VERSIONS, CALLS, REJECTED_ROWS, Table
@@ -70,8 +71,8 @@ class Losses:
     """What the warehouse would lose of a window by what was staged.
 
     ``live`` calls are in the window now, of which ``vanishing`` were not staged. ``unreadable`` ones were not staged
-    either, but a rejected row has their id: they are still served. ``emptied`` says, by needed column, in how many
-    calls a value would become null. ``rows_without_id`` counts staged rejects that could be any call of the window.
+    either, but a rejected row has their id: they are still served. ``emptied`` says, by column, in how many calls a
+    value would become null or unknown. ``rows_without_id`` counts staged rejects that could be any call of the window.
     """
 
     live: int
@@ -299,10 +300,10 @@ class StagedWindow:
 
     def _emptied(self) -> dict[str, int]:
         calls, staged = self._warehouse.tables[CALLS.name], self._staged[CALLS.name]
-        names = [column.name for column in CALLS.columns if column.needed and column.nullable]
+        columns = [CALLS[name] for name in CALLS.source_columns if CALLS[name].may_be_unknown]
         emptied = [
-            sa.func.coalesce(sa.func.sum(sa.case((calls.c[n].is_not(None) & staged.c[n].is_(None), 1), else_=0)), 0)
-            for n in names
+            sa.func.coalesce(sa.func.sum(sa.case((_says(calls, c) & ~_says(staged, c), 1), else_=0)), 0)
+            for c in columns
         ]
         query = (
             sa.select(*emptied)
@@ -311,7 +312,8 @@ class StagedWindow:
             .join(staged, staged.c.call_id == self._differences.c.call_id)
             .where(self._differences.c.kind == UPDATED)
         )
-        return dict(zip(names, map(int, self._connection.execute(query).one()), strict=True))
+        counts = self._connection.execute(query).one()
+        return {column.name: int(count) for column, count in zip(columns, counts, strict=True)}
 
     def _set_aside_for_vanished(self, window_start: datetime, window_end: datetime) -> tuple[datetime, ...]:
         """Return the other windows that have set a row aside, because its call was here, where it is not any more."""
@@ -434,3 +436,8 @@ class StagedWindow:
             names = [*(column.name for column in staged.c), "first_seen_at"]
             self._connection.execute(sa.insert(rejects).from_select(names, new_rows))
         return added, removed
+
+
+def _says(table: sa.FromClause, column: Column) -> sa.ColumnElement[bool]:
+    value = table.c[column.name]
+    return value.is_not(None) if column.unknown is None else value != column.unknown

@@ -40,6 +40,8 @@ _ORDER = {
     REJECTED_ROWS.name: ["reject_id"],
 }
 _SECOND_HASH = "\0"
+NO_FIELD = ""
+"""Stands among ``rejected_fields`` for rows that are no objects."""
 
 _computing = threading.Lock()
 """Threads wait for the network side by side and compute by turns: at once, they would only take the interpreter and the
@@ -53,7 +55,9 @@ class Spool:
     """Collects the rows of one window; a context manager that leaves nothing behind.
 
     ``normalise`` turns a batch of rows into frames; ``can_be_call`` tells whether a row alone would be a call of the
-    window. ``field_types`` tells which fields the rows had, ``usable`` in how many rows a needed field could be used.
+    window. ``field_types`` tells which fields the rows had, ``usable`` in how many rows a needed field could be used,
+    ``unread`` in how many calls any field could not be read, ``rejected_fields`` how many rows are no calls for want of
+    a field, and ``most_of_one_id`` how many rows one id has.
     After ``seal`` the numbers are final and ``batches`` gives each table's rows.
     """
 
@@ -67,6 +71,9 @@ class Spool:
         self.raw = RawWriter(self._path / "raw.jsonl.zst")
         self.field_types: FieldTypes = Counter()
         self.usable: Counter[str] = Counter()
+        self.unread: Counter[str] = Counter()
+        self.rejected_fields: Counter[str] = Counter()
+        self.most_of_one_id = 0
         self._superseded = np.array([], np.int64)
         self._begin()
 
@@ -118,8 +125,8 @@ class Spool:
             self._pending = []
         with explained():
             self.raw.__exit__()
-        if self._doubled_hashes():
-            self._superseded = self._superseded_places(self._doubled_hashes())
+        if doubled := self._doubled_hashes():
+            self._superseded = self._superseded_places(doubled)
             self._take_again(frozenset())
         self._finish()
 
@@ -148,9 +155,12 @@ class Spool:
     def _take(self, rows: list[JsonValue]) -> None:
         """Turn a batch into tables, and count what its rows are like."""
         count_field_types(rows, self.field_types)
-        self.usable += self._turn_into_tables(rows, ())
+        normalised = self._turn_into_tables(rows, ())
+        self.usable += normalised.usable
+        self.unread += normalised.unread
+        self.rejected_fields.update(normalised.rejects["field"].fillna(NO_FIELD))
 
-    def _turn_into_tables(self, rows: list[JsonValue], superseded: Collection[int]) -> Counter[str]:
+    def _turn_into_tables(self, rows: list[JsonValue], superseded: Collection[int]) -> Normalised:
         normalised = self._normalise(rows, self._reject_occurrences, superseded)
         self.rejected += len(normalised.rejects)
         calls = self._write(CALLS, normalised.calls)
@@ -160,10 +170,11 @@ class Spool:
         self._write(CALL_PARTICIPANTS, normalised.participants)
         self._write(REJECTED_ROWS, normalised.rejects)
         self._batch += 1
-        return normalised.usable
+        return normalised
 
     def _doubled_hashes(self) -> frozenset[int]:
         hashes, counts = np.unique(np.frombuffer(self._id_hashes, np.int64), return_counts=True)
+        self.most_of_one_id = int(counts.max(initial=0))
         return frozenset(hashes[counts > 1].tolist())
 
     def _superseded_places(self, doubled: frozenset[int]) -> Any:

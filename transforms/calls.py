@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.call_ids import call_id_of
-from transforms.columns import Column
+from transforms.columns import UNKNOWN, Column
 from transforms.fields import (
     Reading,
     columns_of,
@@ -45,7 +45,7 @@ from transforms.types import BOOLEAN, INSTANT, INTEGER, SMALL_INTEGER, TEXT, Log
 DIRECTIONS = {0: "outbound", 1: "inbound", 2: "internal"}
 STATUSES = {1: "answered", 2: "missed", 3: "stopped_at_ivr", 4: "stopped_at_survey_ivr"}
 CHANNELS = {False: "voice", True: "video"}
-UNKNOWN = "unknown"
+_WORDS = {"direction": DIRECTIONS, "status": STATUSES}
 
 _READERS: dict[LogicalType, Callable[[Sequence[JsonValue]], Reading]] = {
     TEXT: read_text,
@@ -97,13 +97,15 @@ class Normalised:
 
     ``calls`` has the source columns and ``row_hash``; two rows of one id both stay. ``participants`` is a whole
     ``call_participants``. ``rejects`` lacks only ``first_seen_at``. ``usable`` counts, by source field that every call
-    needs, the rows in which it can be used, whether they are calls or rejects.
+    needs, the rows in which it can be used, whether they are calls or rejects; ``unread``, by any source field that has
+    a column, the calls in which it says something that could not be read.
     """
 
     calls: pd.DataFrame
     participants: pd.DataFrame
     rejects: pd.DataFrame
     usable: Counter[str]
+    unread: Counter[str]
 
 
 def normalise(
@@ -152,6 +154,7 @@ def normalise(
         participants=_participants_frame(columns, participants),
         rejects=_frame(admission.rejects),
         usable=_usable(columns, admission.refused),
+        unread=batch.unread + _unread_numbers(columns),
     )
 
 
@@ -162,6 +165,7 @@ class _Batch:
         self._rows = rows
         self._columns = columns_of(rows)
         self._left_over: defaultdict[int, dict[str, JsonValue]] = defaultdict(dict)
+        self.unread: Counter[str] = Counter()
 
     def values(self, field: str) -> Sequence[JsonValue]:
         """Return one field of every row, None where it is missing."""
@@ -180,14 +184,19 @@ class _Batch:
     def read(self, field: str, reader: Callable[[Sequence[JsonValue]], Reading]) -> pa.Array[Any]:
         """Return the field as a column; what the reader could not use goes into ``extra``."""
         reading = reader(self.values(field))
-        self.keep(field, reading.unread)
+        self.keep_unread(field, reading.unread)
         return reading.array
 
     def read_instants_or_seconds(self, field: str) -> tuple[pa.Array[Any], pa.Array[Any]]:
         """Return the instants and the seconds of a field whose unit is open."""
         instants, seconds = read_instants_or_seconds(self.values(field))
-        self.keep(field, instants.unread)
+        self.keep_unread(field, instants.unread)
         return instants.array, seconds
+
+    def keep_unread(self, field: str, values: dict[int, JsonValue]) -> None:
+        """Put values that could not be read, by row position, into ``extra``, and count them."""
+        self.keep(field, values)
+        self.unread[field] += len(values)
 
     def keep_unknown_fields(self) -> None:
         """Put the fields that have no place, and are not null, into ``extra``."""
@@ -237,7 +246,7 @@ def _classification(batch: _Batch) -> dict[str, pa.Array[Any]]:
     object_types = batch.values("object_type")
     batch.keep("object_type", {i: v for i, v in enumerate(object_types) if v is not None and v not in ("call", "")})
     video = read_flags(batch.values("video_call"))
-    batch.keep("video_call", video.unread)
+    batch.keep_unread("video_call", video.unread)
     channels = [UNKNOWN if i in video.unread else CHANNELS[bool(v)] for i, v in enumerate(video.array.to_pylist())]
     direction_codes = batch.read("direction", read_integers)
     status_codes = batch.read("status", read_integers)
@@ -285,9 +294,15 @@ def _phone_columns(columns: dict[str, pa.Array[Any]], region: str) -> dict[str, 
     }
 
 
+def _unread_numbers(columns: dict[str, pa.Array[Any]]) -> Counter[str]:
+    """Count the numbers that are no phone numbers: a user's id is none either, but not in every call."""
+    fields = ("customer_number", "stringee_number")
+    return Counter({field: columns[f"{field}_e164"].null_count - columns[field].null_count for field in fields})
+
+
 def _participants(batch: _Batch, agent_ids: pa.Array[Any], region: str) -> Participants:
     participants = read_participants(batch.values("participants"), agent_ids, region)
-    batch.keep("participants", participants.unread)
+    batch.keep_unread("participants", participants.unread)
     return participants
 
 
@@ -308,18 +323,25 @@ def _participants_frame(columns: dict[str, pa.Array[Any]], participants: Partici
 def _usable(columns: dict[str, pa.Array[Any]], refused: list[JsonValue]) -> Counter[str]:
     """Count the rows in which each needed field can be used: calls by their columns, rejected rows one by one."""
     needed = [column for column in CALLS.columns if column.needed]
-    usable = Counter({column.source: len(columns[column.name]) - columns[column.name].null_count for column in needed})
+    usable = Counter({column.source: _known_values(columns[column.name], column.unknown) for column in needed})
     for row in refused:
         if isinstance(row, dict):
             usable.update(column.source for column in needed if _is_usable(row, column))
     return usable
 
 
+def _known_values(values: pa.Array[Any], unknown: str | None) -> int:
+    known = len(values) - values.null_count
+    return known if unknown is None else known - values.to_pylist().count(unknown)
+
+
 def _is_usable(row: dict[str, JsonValue], column: Column) -> bool:
     if column.key:
         return call_id_of(row) is not None
-    read: Callable[[JsonValue], object] = instant_ms if column.type is INSTANT else whole_number
-    return read(row.get(column.source)) is not None
+    value = row.get(column.source)
+    if column.type is INSTANT:
+        return instant_ms(value) is not None
+    return whole_number(value) in _WORDS[column.source]
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:

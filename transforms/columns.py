@@ -15,6 +15,8 @@ from transforms.types import TEXT, LogicalType
 CALL_ID_MAX_LENGTH = 512
 """Characters. MariaDB and MySQL bound a key to 3,072 bytes, which is 768 characters of four bytes."""
 PARTITION_COLUMN = "call_date"
+UNKNOWN = "unknown"
+"""The word for what was not served, or is not documented, in columns of words."""
 
 
 class Pii(StrEnum):
@@ -40,7 +42,8 @@ class Column:
     """One column of one table.
 
     ``source`` names the API's field (or fields) that it is made of; ``unit`` is empty for what has none;
-    ``max_length`` counts characters and is set where a database needs a bound for a key or an index.
+    ``max_length`` counts characters and is set where a database needs a bound for a key or an index. ``needed`` is what
+    every call has. ``unknown`` is the word that stands in a column without nulls where nothing is known.
     """
 
     name: str
@@ -55,6 +58,12 @@ class Column:
     max_length: int | None = None
     index: bool = False
     needed: bool = False
+    unknown: str | None = None
+
+    @property
+    def may_be_unknown(self) -> bool:
+        """Whether a row can be without a value here."""
+        return self.nullable or self.unknown is not None
 
     def sql_column(self) -> sa.Column[object]:
         """Return a fresh SQLAlchemy column; nothing here sets a default, so that a row is what was written."""

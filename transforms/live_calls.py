@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from transforms.call_ids import usable_call_id
-from transforms.calls import UNKNOWN
+from transforms.columns import UNKNOWN
 from transforms.fields import instant_ms, storable, text
 from transforms.json_text import JsonValue
 from transforms.phones import parse_number

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from transforms.columns import CALL_ID, CALL_ID_MAX_LENGTH, PARTITION_COLUMN, Column, Pii, Role, Table, bookkeeping
+from transforms.columns import (
+    CALL_ID,
+    CALL_ID_MAX_LENGTH,
+    PARTITION_COLUMN,
+    UNKNOWN,
+    Column,
+    Pii,
+    Role,
+    Table,
+    bookkeeping,
+)
 from transforms.field_types import FIELD_MAX_LENGTH
 from transforms.side_tables import LIVE_CALLS, RECORDINGS, REQUEST_BUDGET
 from transforms.types import BOOLEAN, DATE, INSTANT, INTEGER, JSON, SMALL_INTEGER, TEXT
@@ -68,13 +78,14 @@ CALLS = Table(
             source="direction",
             nullable=False,
             max_length=32,
+            needed=True,
+            unknown=UNKNOWN,
         ),
         Column(
             "direction_code",
             INTEGER,
             "The provider's code: 0 outbound, 1 inbound, 2 internal.",
             source="direction",
-            needed=True,
         ),
         Column(
             "status",
@@ -84,15 +95,24 @@ CALLS = Table(
             source="status",
             nullable=False,
             max_length=32,
+            needed=True,
+            unknown=UNKNOWN,
         ),
         Column(
             "status_code",
             INTEGER,
             "The provider's code: 1 answered, 2 missed, 3 stopped at IVR, 4 stopped at survey IVR.",
             source="status",
-            needed=True,
         ),
-        Column("channel", TEXT, "voice, video, or unknown.", source="video_call", nullable=False, max_length=32),
+        Column(
+            "channel",
+            TEXT,
+            "voice, video, or unknown.",
+            source="video_call",
+            nullable=False,
+            max_length=32,
+            unknown=UNKNOWN,
+        ),
         _STARTED_AT,
         Column("ended_at", INSTANT, "When the call ended.", source="end_time", unit="UTC instant"),
         Column(

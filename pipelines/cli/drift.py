@@ -41,9 +41,9 @@ def accept(
     output: Output,
     field: Annotated[str, typer.Argument(metavar="FIELD", help="The field, by the source's name for it.")],
 ) -> Report:
-    """Believe that the source serves a field no more that every call needs, and go on without it.
+    """Believe the source, where a window is held for a field that is gone or cannot be read, and go on without it.
 
-    Windows that are held for it are published by the next export. When the field is back, it is looked after again.
+    Such windows are published by the next export. A field that every call needs is looked after again once it is back.
     """
     from pipelines.settings import load_settings
 

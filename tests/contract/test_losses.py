@@ -27,7 +27,7 @@ from tests.contract.windows import (
 from transforms.schema import CALL_PARTICIPANTS, CALLS, REJECTED_ROWS
 
 CODES = {"direction_code": 1, "status_code": 1}
-NOTHING_EMPTIED = {"direction_code": 0, "status_code": 0}
+NOTHING_EMPTIED = {name: 0 for name in CALLS.source_columns if CALLS[name].may_be_unknown}
 
 
 def calls(*names: str, **values: object) -> list[Row]:
@@ -61,12 +61,16 @@ def test_a_call_that_was_not_staged_would_vanish_unless_a_rejected_row_has_its_i
     assert snapshot(warehouse) == before
 
 
-def test_a_code_that_would_become_null_is_counted_by_its_column(warehouse: Warehouse) -> None:
+def test_a_value_that_would_become_null_or_unknown_is_counted_by_its_column(warehouse: Warehouse) -> None:
     publish(warehouse, [*calls("a", "b"), call("never had one", START + 9 * MILLISECOND)])
     found = losses(
-        warehouse, [*calls("a", "b", status_code=None), call("never had one", START + 9 * MILLISECOND, agent_id="x")]
+        warehouse,
+        [
+            *calls("a", "b", status="unknown", status_code=None),
+            call("never had one", START + 9 * MILLISECOND, agent_id="x"),
+        ],
     )
-    assert found == Losses(3, 0, 0, 0, {"direction_code": 0, "status_code": 2})
+    assert found == Losses(3, 0, 0, 0, NOTHING_EMPTIED | {"status": 2, "status_code": 2})
 
 
 def test_a_doubtful_window_adds_and_updates_and_takes_nothing_away(warehouse: Warehouse) -> None:

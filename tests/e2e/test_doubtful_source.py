@@ -22,6 +22,7 @@ from pipelines.stringeex.simulator.data_faults import (
     OnlyShare,
     OtherPortal,
     RenameField,
+    SetField,
 )
 from pipelines.stringeex.simulator.faults import WrongTotal
 from tests.conftest import BACKENDS
@@ -141,9 +142,9 @@ def test_a_field_that_was_accepted_to_be_gone_is_gone_until_it_is_back(account: 
     assert account.backfill().exit_code == 0
     account.portal.faults.append(RenameField(field="status", to="state"))
     assert account.backfill("--force").exit_code == 3
-    refused = account.run("drift", "accept", "talk_duration")
+    refused = account.run("drift", "accept", "no_such_field")
     assert refused.exit_code == 2
-    assert "no field that every call needs" in refused.output
+    assert "no field that has a column" in refused.output
     assert account.run("drift", "accept", "status").exit_code == 0
     assert account.backfill().exit_code == 0
     assert set(account.export.warehouse(CALLS)["status"].to_pylist()) == {"unknown"}
@@ -154,6 +155,58 @@ def test_a_field_that_was_accepted_to_be_gone_is_gone_until_it_is_back(account: 
     account.portal.faults.append(RenameField(field="status", to="state"))
     assert account.backfill("--force").exit_code == 3
     assert_holds(account.export, account.served(), FIRST, LAST)
+
+
+@pytest.mark.parametrize(
+    ("fault", "field", "warehouse_url"),
+    [
+        *((SetField(field="duration", value="00:05:00"), "duration", backend) for backend in BACKENDS),
+        (SetField(field="status", value=99), "status", "sqlite"),
+        (SetField(field="talk_duration", value=-5), "talk_duration", "mariadb"),
+        (SetField(field="customer_number", value="84*******12"), "customer_number", "postgresql"),
+    ],
+    indirect=["warehouse_url"],
+)
+def test_values_that_are_served_and_not_understood_emptied_a_column(account: Account, fault: Fault, field: str) -> None:
+    assert account.backfill().exit_code == 0
+    before = account.published()
+    account.portal.faults.append(fault)
+    done = account.backfill("--force")
+    assert done.exit_code == 3
+    assert len(done.json["held"]) == 2
+    assert all(f"the field {field}" in line and f"drift accept {field}" in line for line in done.json["held"])
+    assert_same_published(account.published(), before)
+
+    assert account.run("drift", "accept", field).exit_code == 0
+    accepted = account.backfill()
+    assert (accepted.exit_code, accepted.json["calls_updated"]) == (0, 80)
+    account.portal.faults.clear()
+    assert account.backfill("--force").exit_code == 0
+    assert_holds(account.export, account.served(), FIRST, LAST)
+
+
+@pytest.mark.parametrize("warehouse_url", ["duckdb"], indirect=True)
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (SetField(field="id", value="one-for-all"), "32 of 32 rows have the same id"),
+        (SetField(field="id", value="one-for-many", share=0.5), "rows have the same id"),
+        (SetField(field="start_time", value="yesterday", share=0.5), "rows are no calls"),
+        (SetField(field="status", value=99), "the field status"),
+    ],
+)
+def test_a_first_read_of_which_most_is_no_call_ended_complete(account: Account, fault: Fault, says: str) -> None:
+    account.portal.faults.append(fault)
+    done = account.backfill()
+    assert done.exit_code == 3
+    assert len(done.json["disputed"]) == 2
+    assert any(says in line for line in done.json["disputed"])
+    ledger = account.ledger("api_total", "raw_rows", "rejected", "lake_rows")
+    assert all(total == raw == rejected + calls for total, raw, rejected, calls in ledger)
+
+    account.portal.faults.clear()
+    assert account.backfill().exit_code == 0
+    assert sorted(account.export.lake(CALLS)["call_id"].to_pylist()) == sorted(row["id"] for row in account.served())
 
 
 @pytest.mark.parametrize(

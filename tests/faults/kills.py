@@ -89,6 +89,15 @@ def assert_equals_one_of(state: State, references: list[State], passed: str) -> 
         assert state.tables[name] == rows, f"killed at {passed!r}: table {name}"
 
 
+def decisive(passed: list[str], first: str) -> list[int]:
+    """Return the places, from ``first`` on, right before something becomes durable, and the first and the last one.
+
+    Between two of them nothing that outlives the process has changed, so to die there is to die at the second one.
+    """
+    begin, end = passed.index(first), len(passed) - 1
+    return [n for n in range(begin, end + 1) if passed[n].startswith("before") or n in (begin, end)]
+
+
 def assert_survives_each_kill(place: Site, put_back: Callable[[], None], first: str, *, force: bool) -> None:
     """Killed at each place from ``first`` on, the next run, in another process, ends as if nothing had been."""
     references = []
@@ -98,7 +107,7 @@ def assert_survives_each_kill(place: Site, put_back: Callable[[], None], first: 
         references.append(state)
     assert all(reference.tables["calls"] for reference in references)
     with processes.at_hand(place.temporary) as another_process:
-        for number in range(passed.index(first), len(passed)):
+        for number in decisive(passed, first):
             put_back()
             kill(place, number, force=force)
             again = job(place, NEXT_RUN, NEXT_ATTEMPT, force=force)

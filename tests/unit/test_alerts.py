@@ -45,6 +45,7 @@ def status_of(days: Mapping[int, DayStatus | None] | None = None, **changes: Any
         "drift": [],
         "rejected_rows": 0,
         "recordings": dict.fromkeys(RecordingStatus, 0),
+        "doubtful_recordings": 0,
     }
     return Status(**values | changes)
 

@@ -96,6 +96,17 @@ class NullField(RowFault):
         row[self.field] = None
 
 
+@dataclass(kw_only=True)
+class SetField(RowFault):
+    """A field is served with the same value in each row."""
+
+    field: str
+    value: Any
+
+    def change(self, row: Row) -> None:  # noqa: D102
+        row[self.field] = self.value
+
+
 def _seconds(value: Any) -> Any:
     return value // 1000 if isinstance(value, int) and value >= _INSTANT_FROM_MS else value
 

@@ -21,6 +21,7 @@ from pipelines.stringeex.simulator.data_faults import (
     OnlyShare,
     OtherPortal,
     RenameField,
+    SetField,
 )
 from pipelines.stringeex.simulator.fault import Fault
 from pipelines.stringeex.simulator.history import MISSING, HistoryPage, HistoryQuery
@@ -325,7 +326,7 @@ FAULTS: dict[str, type[Fault]] = {
         Reset, Close, Status, RateLimited, Envelope, AuthRejected, Html, EmptyBody, InvalidJson, Redirect, GzipBomb,
         RepeatPage, LoopSearchAfter, OtherWindow, WrongTotal, DropRows, NothingThere, HugePage, Cut, Stall, CookieBomb,
         StallHead, ContinueForever, EndlessBody, CodeAs, RepeatKey, LongNumber,
-        RenameField, DropField, NullField, FieldAs, FewerRows, OnlyShare, OtherPortal,
+        RenameField, DropField, NullField, SetField, FieldAs, FewerRows, OnlyShare, OtherPortal,
     )
 }  # fmt: skip
 """Faults that can be switched on from another process, by name."""
