@@ -47,9 +47,9 @@ def _no_waiting() -> Iterator[None]:
 
 @pytest.fixture
 def large_portal(warehouse_url: str) -> Iterator[SpawnedPortal]:
-    """Ten days, in a process of its own; ``CALLHISTORY_TEST_CALLS=100000`` makes it as many calls."""
-    calls = int(os.environ.get("CALLHISTORY_TEST_CALLS", "20000"))
-    with spawn(calls=calls, days=10, seed=11, start_date=FIRST, limits=False) as portal:
+    """Four days, in a process of its own; ``CALLHISTORY_TEST_CALLS=100000`` makes it as many calls."""
+    calls = int(os.environ.get("CALLHISTORY_TEST_CALLS", "10000"))
+    with spawn(calls=calls, days=4, seed=11, start_date=FIRST, limits=False) as portal:
         yield portal
 
 
@@ -58,7 +58,7 @@ def test_many_calls_arrive_once_value_for_value_within_the_fewest_requests(
 ) -> None:
     export = export_of(large_portal.base_url, warehouse_url, tmp_path)
     served = large_portal.rows(*range_ms())
-    assert len(served) >= 20_000
+    assert len(served) >= 10_000
     large_portal.clear_log()
 
     summary = export.run()
@@ -200,8 +200,7 @@ def test_a_call_that_moves_to_another_day_leaves_its_old_one_in_the_same_run(por
     assert export.run(FIRST, SMALL_LAST).results == []
 
 
-@pytest.mark.parametrize("version_2", [True, False])
-@pytest.mark.parametrize("wrong", [{"offset": 3}, {"offset": -3}, {"form": "missing"}])
+@pytest.mark.parametrize(("wrong", "version_2"), [({"offset": -3}, False), ({"form": "missing"}, True)])
 def test_a_wrong_count_disputes_its_window_and_withholds_nothing(
     wrong: dict[str, Any], version_2: bool, portal: Portal, export: Export
 ) -> None:
