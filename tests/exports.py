@@ -101,12 +101,14 @@ class Export:
         }
 
 
-def export_of(base_url: str, warehouse_url: str, folder: Path, **settings: str) -> Export:
+def export_of(
+    base_url: str, warehouse_url: str, folder: Path, *, page_rows: int = PAGE_ROWS, **settings: str
+) -> Export:
     overrides = account(
         base_url,
         CALLHISTORY_WAREHOUSE_URL=warehouse_url,
         CALLHISTORY_LAKE_URL=str(folder / "lake"),
-        STRINGEEX_PAGE_SIZE=str(PAGE_ROWS),
+        STRINGEEX_PAGE_SIZE=str(page_rows),
         **settings,
     )
     return Export(load_settings(None, overrides=overrides))

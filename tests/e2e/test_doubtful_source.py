@@ -6,15 +6,12 @@ Each through the command, on every database.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 import stamina
 
-from pipelines.stringeex.simulator import NO_LIMITS, Fault, Portal, PortalOptions, SimulatedPortal, generate
+from pipelines.stringeex.simulator import Fault
 from pipelines.stringeex.simulator.data_faults import (
     DropField,
     FewerRows,
@@ -26,12 +23,9 @@ from pipelines.stringeex.simulator.data_faults import (
 )
 from pipelines.stringeex.simulator.faults import WrongTotal
 from tests.conftest import BACKENDS
-from tests.e2e.command import Finished, callhistory_here
-from tests.exports import FIRST, Export, assert_holds, export_of, range_ms
-from transforms.schema import CALL_PARTICIPANTS, CALL_VERSIONS, CALLS, EXPORT_WINDOWS, REJECTED_ROWS
-
-LAST = FIRST + timedelta(days=1)
-PUBLISHED = (CALLS, CALL_PARTICIPANTS, CALL_VERSIONS, REJECTED_ROWS)
+from tests.e2e.two_days import LAST, Account, assert_same_published, two_days
+from tests.exports import FIRST, assert_holds, export_of, range_ms
+from transforms.schema import CALLS, REJECTED_ROWS
 
 
 @pytest.fixture(autouse=True)
@@ -40,67 +34,10 @@ def _no_waiting() -> Iterator[None]:
         yield
 
 
-@dataclass
-class Account:
-    """Two days of a portal, and where they are exported to, by the command."""
-
-    portal: Portal
-    export: Export
-    folder: Path
-
-    def run(self, *arguments: str) -> Finished:
-        settings = self.export.settings
-        return callhistory_here(
-            *arguments,
-            cwd=self.folder,
-            settings={
-                "STRINGEEX_BASE_URL": settings.base_url,
-                "STRINGEEX_API_KEY_SID": settings.api_key_sid or "",
-                "STRINGEEX_API_KEY_SECRET": settings.api_key_secret.get_secret_value()
-                if settings.api_key_secret
-                else "",
-                "STRINGEEX_HISTORY_REQUESTS_PER_10S": "0",
-                "STRINGEEX_REQUESTS_PER_10S": "0",
-                "STRINGEEX_REQUESTS_PER_HOUR": "0",
-                "CALLHISTORY_WAREHOUSE_URL": settings.warehouse_url.get_secret_value(),
-                "CALLHISTORY_LAKE_URL": settings.lake_url,
-            },
-        )
-
-    def backfill(self, *arguments: str) -> Finished:
-        return self.run("backfill", "--from", str(FIRST), "--to", str(LAST), "--json", *arguments)
-
-    def published(self) -> dict[str, Any]:
-        """All that readers see: the tables, and the Parquet files to the byte."""
-        files = {name: content for name, (_, _, content) in self.export.files().items() if not name.startswith("raw/")}
-        return self.export.warehouse_tables(PUBLISHED) | files
-
-    def raw_files(self) -> set[str]:
-        return {name for name in self.export.files() if name.startswith("raw/")}
-
-    def ledger(self, *columns: str) -> list[tuple[Any, ...]]:
-        table = self.export.warehouse(EXPORT_WINDOWS)
-        return list(zip(*(table[name].to_pylist() for name in columns), strict=True))
-
-    def served(self) -> list[Any]:
-        return self.portal.rows(*range_ms(FIRST, LAST))
-
-
 @pytest.fixture
 def account(warehouse_url: str, tmp_path: Path) -> Iterator[Account]:
-    portal = Portal(
-        generate(seed=3, start_date=FIRST, days=2, calls_total=80, late_arrival_share=0, late_change_share=0),
-        PortalOptions(rate_limits=NO_LIMITS),
-    )
-    with SimulatedPortal(portal) as server:
-        yield Account(portal, export_of(server.base_url, warehouse_url, tmp_path), tmp_path)
-        assert server.errors == []
-
-
-def assert_same_published(found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    assert found.keys() == wanted.keys()
-    for name, value in wanted.items():
-        assert found[name].equals(value) if hasattr(value, "equals") else found[name] == value, name
+    with two_days(warehouse_url, tmp_path) as account:
+        yield account
 
 
 TAKES_A_FIELD_AWAY = [

@@ -31,6 +31,7 @@ from pipelines.stringeex.simulator import (
 from pipelines.stringeex.simulator.faults import (
     Cut,
     DropField,
+    DuplicateIds,
     EmptyBody,
     Envelope,
     FewerRows,
@@ -158,8 +159,13 @@ TRANSIENT = Scenario(
 """What passes by itself, or with the night."""
 
 WRONG_COUNT = Scenario(
-    "a count that is wrong every second day",
-    {number: lambda: [WrongTotal(offset=1)] for number in range(1, NIGHTS, 2)},
+    "ids twice, and a count that is wrong every second day",
+    {
+        number: (lambda: [DuplicateIds(share=0.1), WrongTotal(offset=1)])
+        if number % 2
+        else (lambda: [DuplicateIds(share=0.1)])
+        for number in range(NIGHTS)
+    },
     doubtful={1: {"disputed"}, 3: {"complete", "disputed"}, 5: {"complete", "disputed"}},
 )
 

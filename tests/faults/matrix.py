@@ -97,6 +97,7 @@ GROUPS: Mapping[str, tuple[Fault, ...]] = {
             "other-window": "Answers another window's rows",
             "grows": "Grows while it is read",
             "shrinks": "Shrinks while it is read",
+            "ids-twice": "Serves ids twice, with rows that differ",
             "total-too-small": "`totalCount` is too small",
             "total-too-large": "`totalCount` is too large",
             "total-text": "`totalCount` is a string",

@@ -17,7 +17,7 @@ from pipelines.export import Event, Outcome, Step
 from pipelines.run import RunSummary
 from pipelines.stringeex.simulator import Fault, Portal, SimulatedPortal
 from pipelines.stringeex.simulator import faults as fault
-from pipelines.stringeex.simulator.data_faults import FieldAs
+from pipelines.stringeex.simulator.data_faults import DuplicateIds, FieldAs
 from pipelines.stringeex.simulator.wire import Request
 from sinks.raw import raw_files, read_raw
 from tests.exports import FIRST, assert_holds, expected, range_ms
@@ -79,6 +79,7 @@ BAD_DAYS = {
     ),
     "grows": BadDay(lambda: fault.Hook(when=later_page, count=1, action=_grow), SURVIVED),
     "shrinks": BadDay(lambda: fault.Hook(when=later_page, count=1, action=_shrink), SURVIVED),
+    "ids-twice": BadDay(lambda: DuplicateIds(share=0.2), SURVIVED),
     "total-too-small": BadDay(lambda: fault.WrongTotal(offset=-3, when=first_day), DISPUTED_THEN_COMPLETE, "served"),
     "total-too-large": BadDay(lambda: fault.WrongTotal(offset=3, when=first_day), DISPUTED_THEN_COMPLETE, "served"),
     "total-text": BadDay(lambda: fault.WrongTotal(form="text"), SURVIVED),
@@ -161,7 +162,7 @@ def test_a_bad_day(name: str, portal: Portal, place: Site, cell: Cell) -> None:
         assert bad.says in str(undone.error)
     portal.faults.clear()
     portal.clock.set(BOTH_OVER)
-    if name not in ("portal-grows", "portal-shrinks"):  # there, what is true has changed since
+    if name not in ("portal-grows", "portal-shrinks", "portal-ids-twice"):  # there, what is true has changed since
         assert_never_green_with_rows_missing(portal, place, summary)
     place.more.pop("STRINGEEX_TIMEOUT_SECONDS", None)
     assert_mended(portal, place)

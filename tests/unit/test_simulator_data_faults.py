@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -102,6 +103,10 @@ class TestFields:
         wanted = [{k: v for k, v in row.items() if k != "account"} for row in plain.rows(FIRST, LAST, version)]
         assert rows == wanted
 
+    def test_a_value_in_every_row(self, version: int) -> None:
+        portal = make(50, faults=[f.SetField(field="status", value={"odd": 1})])
+        assert all(row["status"] == {"odd": 1} for row in read(portal, version)[0])
+
     def test_a_share_of_the_rows(self, version: int) -> None:
         portal = make(300, faults=[f.NullField(field="status", share=0.3, seed=2)])
         rows, _ = read(portal, version)
@@ -142,6 +147,20 @@ class TestCalls:
         assert not {row["id"] for row in rows} & {row["id"] for row in portal.rows(FIRST, LAST)}
         assert read(make(300, faults=[f.OtherPortal(seed=2, calls=7)]), version)[1] == {7}
         assert read(make(0, faults=[f.OtherPortal()]), version) == ([], {0})
+
+    @pytest.mark.parametrize("field", ["contactname", None])
+    def test_some_calls_have_a_second_row_behind_the_first(self, version: int, field: str | None) -> None:
+        portal = make(300, faults=[f.DuplicateIds(share=0.3, seed=4, field=field)])
+        rows, totals = read(portal, version)
+        assert totals == {len(rows)}
+        assert 360 < len(rows) < 420
+        truth = portal.rows(FIRST, LAST, version)
+        second = [row for before, row in pairwise(rows) if before["id"] == row["id"]]
+        assert len(second) == len(rows) - 300
+        first = [rows[0], *(row for before, row in pairwise(rows) if before["id"] != row["id"])]
+        assert first == truth
+        assert all((row["contactname"] == "the second row") == (field is not None) for row in second)
+        assert read(portal, version, sort_order="desc")[0] == rows[::-1]
 
 
 def test_faults_of_the_calls_act_beside_one_that_passes() -> None:

@@ -213,6 +213,24 @@ class OnlyShare(DataFault):
 
 
 @dataclass(kw_only=True)
+class DuplicateIds(DataFault):
+    """A ``share`` of the calls, drawn by ``seed``, have a second row with the same id, right behind the first.
+
+    It differs in its ``field``, or is the same row when that is null. It is counted, and a page can end between both.
+    """
+
+    share: float = 1.0
+    field: str | None = "contactname"
+
+    def double(self, call_id: str, row: bytes) -> bytes | None:  # noqa: D102
+        if not _drawn(f"{self.seed}/{call_id}", self.share):
+            return None
+        if self.field is None:
+            return row
+        return SetField(field=self.field, value="the second row")._changed(row)
+
+
+@dataclass(kw_only=True)
 class OtherPortal(DataFault):
     """The calls of another portal: none of this one's; as many, or ``calls``, on the same local days; by ``seed``."""
 

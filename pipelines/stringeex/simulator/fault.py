@@ -62,6 +62,10 @@ class Fault:
         """Return whether a call is there; ``place`` counts from 0 in its window. Count and pages agree with this."""
         return True
 
+    def double(self, call_id: str, row: bytes) -> bytes | None:
+        """Return the second row of a call, which is served beside ``row`` and counted; null where it has none."""
+        return None
+
     def on_page(self, page: HistoryPage, query: HistoryQuery, portal: Portal) -> HistoryPage:
         """Return the page of history to serve."""
         return page

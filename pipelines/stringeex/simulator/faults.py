@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipelines.stringeex.simulator.data_faults import (
     DropField,
+    DuplicateIds,
     FewerRows,
     FieldAs,
     NullField,
@@ -326,7 +327,7 @@ FAULTS: dict[str, type[Fault]] = {
         Reset, Close, Status, RateLimited, Envelope, AuthRejected, Html, EmptyBody, InvalidJson, Redirect, GzipBomb,
         RepeatPage, LoopSearchAfter, OtherWindow, WrongTotal, DropRows, NothingThere, HugePage, Cut, Stall, CookieBomb,
         StallHead, ContinueForever, EndlessBody, CodeAs, RepeatKey, LongNumber,
-        RenameField, DropField, NullField, SetField, FieldAs, FewerRows, OnlyShare, OtherPortal,
+        RenameField, DropField, NullField, SetField, FieldAs, FewerRows, OnlyShare, OtherPortal, DuplicateIds,
     )
 }  # fmt: skip
 """Faults that can be switched on from another process, by name."""

@@ -26,6 +26,8 @@ _SORTABLE = (
     "hold_duration", "acw_duration",
 )  # fmt: skip
 _EVER = (0, 2**60)
+_BEHIND = " "
+"""Behind an id: the next place in the index."""
 _SELECTIONS_KEPT = 64
 
 
@@ -125,6 +127,10 @@ class _Selection:
     valid_until_ms: int
 
 
+Double = Callable[[str, bytes], bytes | None]
+"""Makes the second row of a call, by its id and its row; null where the call has none."""
+
+
 @dataclass(slots=True)
 class History:
     """Answers history queries from a store. Not thread-safe: the portal holds its lock around every use."""
@@ -133,15 +139,24 @@ class History:
     options: PortalOptions
     _selections: dict[tuple[Any, ...], _Selection] = field(default_factory=dict)
 
-    def page(self, query: HistoryQuery, now_ms: int, shows: Callable[[int, str], bool] | None = None) -> HistoryPage:
+    def page(
+        self,
+        query: HistoryQuery,
+        now_ms: int,
+        shows: Callable[[int, str], bool] | None = None,
+        doubles: Sequence[Double] = (),
+    ) -> HistoryPage:
         """Return one page; raises Refusal past the result cap, where the portal refuses that.
 
-        ``shows`` tells by place in the window, from 0, and id which calls there are; None shows all.
+        ``shows`` tells by place in the window, from 0, and id which calls there are; None shows all. ``doubles`` make
+        second rows of calls, which have a place of their own right behind the first.
         """
         options = self.options
         selection = self._select(query, now_ms)
         if shows is not None:
             selection = self._shown(selection, query, now_ms, shows)
+        if doubles:
+            selection = self._doubled(selection, doubles)
         count = len(selection.positions)
         total = count if options.result_cap is None else min(count, options.result_cap)
         if query.version == 1:
@@ -154,7 +169,9 @@ class History:
                 last = options.result_cap
             positions = selection.positions[::-1] if query.descending else selection.positions
             return HistoryPage(
-                self._rows(positions[first : max(first, last)], query, now_ms), total, math.ceil(total / query.limit)
+                self._rows(positions[first : max(first, last)], query, now_ms, doubles),
+                total,
+                math.ceil(total / query.limit),
             )
         if query.search_after is None:
             rest = selection.positions[::-1] if query.descending else selection.positions
@@ -162,10 +179,39 @@ class History:
             rest = after(selection.positions, selection.key, query.search_after, query.descending)
         positions = rest[: query.limit]
         cursor: Any = list(selection.key(positions[-1])) if positions else options.search_after_at_end
-        return HistoryPage(self._rows(positions, query, now_ms), total, 0, MISSING if cursor == "missing" else cursor)
+        rows = self._rows(positions, query, now_ms, doubles)
+        return HistoryPage(rows, total, 0, MISSING if cursor == "missing" else cursor)
 
-    def _rows(self, positions: Sequence[int], query: HistoryQuery, now_ms: int) -> list[bytes]:
-        return [self.store.row_json(position, query.version, now_ms) for position in positions]
+    def _rows(
+        self, positions: Sequence[int], query: HistoryQuery, now_ms: int, doubles: Sequence[Double]
+    ) -> list[bytes]:
+        rows = []
+        for position in positions:
+            row = self.store.row_json(max(position, ~position), query.version, now_ms)
+            rows.append(row if position >= 0 else self._double(self.store.key(~position)[1], row, doubles))
+        return rows
+
+    @staticmethod
+    def _double(call_id: str, row: bytes, doubles: Sequence[Double]) -> bytes:
+        return next(made for double in doubles if (made := double(call_id, row)) is not None)
+
+    @staticmethod
+    def _doubled(selection: _Selection, doubles: Sequence[Double]) -> _Selection:
+        """Add doubles: the one of ``position`` is ``~position``, and comes behind it in the index."""
+        first_key = selection.key
+
+        def key(position: int) -> Key:
+            if position >= 0:
+                return first_key(position)
+            start_ms, call_id = first_key(~position)
+            return start_ms, call_id + _BEHIND
+
+        again = [
+            ~position
+            for position in selection.positions
+            if any(double(first_key(position)[1], b"{}") is not None for double in doubles)
+        ]
+        return replace(selection, positions=sorted([*selection.positions, *again], key=key), key=key)
 
     def _shown(
         self, selection: _Selection, query: HistoryQuery, now_ms: int, shows: Callable[[int, str], bool]

@@ -276,7 +276,8 @@ class Portal:
         for fault in faults:
             asked = fault.portal_asked(asked)
         shows = (lambda *call: all(fault.shows(*call) for fault in faults)) if faults else None
-        page = asked._history.page(query, self.clock.now_ms(), shows)
+        doubles = [fault.double for fault in faults if type(fault).double is not Fault.double]
+        page = asked._history.page(query, self.clock.now_ms(), shows, doubles)
         # A page that is repeated later gets what is wrong with its rows only once.
         for fault in (fault for fault in faults if not fault.acts_beside_others):
             page = fault.on_page(page, query, self)
