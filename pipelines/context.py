@@ -120,7 +120,7 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
 
 @contextmanager
 def open_stores_to_read(settings: Settings, *, reads_lake: bool = False) -> Iterator[Stores]:
-    """Open the warehouse as it is, and write nothing.
+    """Open the warehouse as it is, and write nothing; but tables of an earlier version get what they lack.
 
     Raises ``StorageError`` when it cannot be read, or when nothing was ever exported into it; ``SettingsError`` when
     its days belong to another time zone, or, with ``reads_lake``, when the lake is not the one that belongs to it.
@@ -135,6 +135,7 @@ def open_stores_to_read(settings: Settings, *, reads_lake: bool = False) -> Iter
             raise NothingExportedError(
                 f"nothing has been exported yet into the {warehouse.backend.label}: run callhistory export first"
             )
+        warehouse.prepare()
         check_timezone(stores)
         if reads_lake:
             introduce_lake(stores, only_look=True)

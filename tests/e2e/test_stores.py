@@ -13,14 +13,18 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+import sqlalchemy as sa
 
 from pipelines.stringeex.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
+from sinks.warehouse import Warehouse
+from tests.conftest import BACKENDS
 from tests.e2e.command import Finished, account, callhistory_here
 from tests.exports import FIRST, ZONE
 
 LAST = FIRST + timedelta(days=1)
 DAYS = ("--from", str(FIRST), "--to", str(LAST))
 CALLS_EXPORTED = 40
+NEW_SINCE_0_1_0 = {"export_windows": ("held",), "recordings": ("doubt", "not_found_count", "first_not_found_at")}
 
 
 class Place:
@@ -227,3 +231,50 @@ def test_windows_of_another_size_over_a_lake_that_was_kept_agree_with_it(exporte
     assert [name for name in exported.files() if "/raw/" in name] == raw, "read again, and equal"
     assert exported.run("replay", *DAYS, **new).exit_code == 0
     assert exported.run("verify", *DAYS, **new).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("warehouse_url", "arguments"),
+    [
+        *((backend, ("status",)) for backend in BACKENDS),
+        *(("sqlite", arguments) for arguments in (("verify",), ("metrics",), ("recordings", "verify"), ("check",))),
+    ],
+    indirect=["warehouse_url"],
+)
+def test_what_only_reads_was_refused_until_an_export_had_upgraded_the_tables(
+    exported: Place, warehouse_url: str, arguments: tuple[str, ...]
+) -> None:
+    make_as_by_0_1_0(exported, warehouse_url)
+    said = exported.run(*arguments)
+    assert said.exit_code == 0, said.output
+    done = exported.run("backfill", *DAYS, "--force", "--json")
+    assert (done.exit_code, done.json["calls_updated"], done.json["calls_inserted"]) == (0, 0, 0)
+    assert (exported.folder / "data/lake/.callhistory.json").is_file()
+    assert exported.run("verify", *DAYS).exit_code == 0
+
+
+def make_as_by_0_1_0(place: Place, warehouse_url: str) -> None:
+    """Take out of the stores what they did not have then."""
+    (place.folder / "data/lake/.callhistory.json").unlink()
+    with Warehouse(warehouse_url) as warehouse, warehouse.transaction() as connection:
+        state = warehouse.tables["pipeline_state"]
+        connection.execute(sa.delete(state).where(state.c.name == "stores_identity"))
+        for table, columns in NEW_SINCE_0_1_0.items():
+            for column in columns:
+                connection.exec_driver_sql(f"ALTER TABLE {table} DROP COLUMN {column}")
+
+
+@pytest.mark.parametrize("warehouse_url", ["duckdb", "mariadb"], indirect=True)
+def test_a_lake_that_was_adopted_is_filled_by_the_next_export(exported: Place) -> None:
+    other = {"CALLHISTORY_LAKE_URL": "data/other"}
+    asked = exported.run("stores", "adopt", **other)
+    assert asked.exit_code != 0, "nobody said yes"
+    assert exported.run("verify", *DAYS, **other).exit_code == 2
+    adopted = exported.run("stores", "adopt", "--yes", "--json", **other)
+    assert adopted.exit_code == 0, adopted.output
+    assert adopted.json["adopted"]["lake"].endswith("data/other")
+
+    done = exported.run("backfill", *DAYS, "--json", **other)
+    assert (done.exit_code, done.json["calls"], done.json["calls_updated"]) == (0, CALLS_EXPORTED, 0)
+    assert exported.run("verify", *DAYS, **other).exit_code == 0
+    assert exported.run("backfill", *DAYS, "--json", **other).json["requests"] == 0
