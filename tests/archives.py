@@ -20,10 +20,10 @@ from pipelines.context import Stores, open_pipeline, open_stores, utc_now
 from pipelines.recordings.archive import ArchiveSummary, OnEvent, archive_recordings
 from pipelines.run import plan_days, run_plans
 from pipelines.settings import Settings, load_settings
+from pipelines.simulator import Portal
+from pipelines.simulator.audio import recording
 from pipelines.stringeex.budget import RequestBudget
 from pipelines.stringeex.client import StringeeXClient
-from pipelines.stringeex.simulator import Portal
-from pipelines.stringeex.simulator.audio import recording
 from sinks.storage import Storage
 from sinks.warehouse import Warehouse
 from tests.e2e.command import account

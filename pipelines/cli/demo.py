@@ -42,8 +42,8 @@ def demo(
     _remove_last_demo()
     from pipelines.run import plan_days
     from pipelines.settings import load_settings
+    from pipelines.simulator import spawn
     from pipelines.stringeex.budget import Priority
-    from pipelines.stringeex.simulator import spawn
 
     timezone = load_settings(None, require_api=False).timezone
     yesterday = datetime.now(timezone).date() - timedelta(days=1)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from pipelines.stringeex.simulator import SpawnedPortal, spawn
+from pipelines.simulator import SpawnedPortal, spawn
 from tests import databases
 from tests.benchmarks.measure import BARE, DATABASES, DLT, OURS, Measurement, Target, check, run
 from tests.benchmarks.report import AGAIN, FIRST, MANY, report

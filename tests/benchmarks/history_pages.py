@@ -10,7 +10,7 @@ import httpx
 import jwt
 import orjson
 
-from pipelines.stringeex.simulator import CREDENTIALS
+from pipelines.simulator import CREDENTIALS
 
 PAGE_ROWS = 100
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.stringeex.simulator import CREDENTIALS, SpawnedPortal
+from pipelines.simulator import CREDENTIALS, SpawnedPortal
 from tests.benchmarks.sources import Source
 
 DATABASES = ("duckdb", "postgresql")

@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 import stamina
 
-from pipelines.stringeex.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
-from pipelines.stringeex.simulator.faults import WrongTotal
+from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
+from pipelines.simulator.faults import WrongTotal
 from pipelines.windows import day_bounds
 from sinks.views import View
 from sinks.warehouse import Warehouse, _declaration

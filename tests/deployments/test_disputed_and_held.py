@@ -13,9 +13,9 @@ import duckdb
 import pytest
 import stamina
 
-from pipelines.stringeex.simulator import NO_LIMITS, Fault, Portal, PortalOptions, SimulatedPortal, generate
-from pipelines.stringeex.simulator.data_faults import FewerRows, RenameField, SetField
-from pipelines.stringeex.simulator.faults import WrongTotal
+from pipelines.simulator import NO_LIMITS, Fault, Portal, PortalOptions, SimulatedPortal, generate
+from pipelines.simulator.data_faults import FewerRows, RenameField, SetField
+from pipelines.simulator.faults import WrongTotal
 from tests.e2e.command import REPOSITORY, Finished, account, callhistory_here
 from tests.exports import ZONE
 

@@ -20,7 +20,7 @@ import pytest
 import sqlalchemy as sa
 
 from pipelines.flows.artifacts import COVERAGE_ARTIFACT
-from pipelines.stringeex.simulator import CREDENTIALS, NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
+from pipelines.simulator import CREDENTIALS, NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
 from pipelines.windows import day_bounds
 from tests import databases
 from tests.deployments import browser

@@ -16,7 +16,7 @@ from stamina.instrumentation import set_on_retry_hooks
 from typer.testing import CliRunner
 
 from pipelines.cli.main import app
-from pipelines.stringeex.simulator import CREDENTIALS
+from pipelines.simulator import CREDENTIALS
 
 OURS = ("STRINGEEX_", "CALLHISTORY_", "PREFECT_")
 REPOSITORY = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from pipelines.stringeex.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
+from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
 from tests.databases import SECRET
 from tests.e2e.command import account, callhistory, callhistory_here
 

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 from pipelines.cli.main import app
 from pipelines.run import run_plans
 from pipelines.settings import load_settings
-from pipelines.stringeex.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
-from pipelines.stringeex.simulator import faults as fault
+from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
+from pipelines.simulator import faults as fault
 from pipelines.windows import day_bounds
 from sinks.ledger import Ledger
 from sinks.warehouse import Warehouse

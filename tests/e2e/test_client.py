@@ -10,11 +10,11 @@ import jwt
 import pytest
 
 from pipelines.settings import load_settings
+from pipelines.simulator import CREDENTIALS, NO_LIMITS, Portal, PortalOptions, SimulatedPortal, mixed_faults
+from pipelines.simulator import faults as fault
 from pipelines.stringeex.auth import TOKEN_HEADER, KeyPairAuth, may_see_token
 from pipelines.stringeex.budget import Block, RequestBudget
 from pipelines.stringeex.client import RetryPolicy, StringeeXClient
-from pipelines.stringeex.simulator import CREDENTIALS, NO_LIMITS, Portal, PortalOptions, SimulatedPortal, mixed_faults
-from pipelines.stringeex.simulator import faults as fault
 from transforms.errors import (
     ApiError,
     AuthenticationError,

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import stamina
 
-from pipelines.stringeex.simulator import Fault
-from pipelines.stringeex.simulator.data_faults import (
+from pipelines.simulator import Fault
+from pipelines.simulator.data_faults import (
     DropField,
     FewerRows,
     NullField,
@@ -21,7 +21,7 @@ from pipelines.stringeex.simulator.data_faults import (
     RenameField,
     SetField,
 )
-from pipelines.stringeex.simulator.faults import WrongTotal
+from pipelines.simulator.faults import WrongTotal
 from tests.conftest import BACKENDS
 from tests.e2e.two_days import LAST, Account, assert_same_published, two_days
 from tests.exports import FIRST, assert_holds, export_of, range_ms

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.stringeex.simulator.data_faults import DuplicateIds
+from pipelines.simulator.data_faults import DuplicateIds
 from sinks.raw import raw_files, read_raw
 from tests.conftest import BACKENDS
 from tests.e2e.two_days import LAST, Account, assert_same_published, two_days

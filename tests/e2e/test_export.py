@@ -19,7 +19,7 @@ from pipelines.context import utc_now
 from pipelines.export import READ_ATTEMPTS, Event, Outcome, Step
 from pipelines.planner import Due
 from pipelines.run import RunSummary, plan_days
-from pipelines.stringeex.simulator import (
+from pipelines.simulator import (
     Portal,
     PortalOptions,
     SimulatedPortal,
@@ -28,8 +28,8 @@ from pipelines.stringeex.simulator import (
     mixed_faults,
     spawn,
 )
-from pipelines.stringeex.simulator.faults import NothingThere, WrongTotal
-from pipelines.stringeex.simulator.limits import NO_LIMITS
+from pipelines.simulator.faults import NothingThere, WrongTotal
+from pipelines.simulator.limits import NO_LIMITS
 from pipelines.windows import day_bounds
 from sinks.ledger import ClaimedDay
 from tests.exports import FIRST, PAGE_ROWS, ZONE, Export, assert_holds, export_of, range_ms

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.settings import load_settings
+from pipelines.simulator import CREDENTIALS, NO_LIMITS, OddRows, Portal, PortalOptions, SimulatedPortal
+from pipelines.simulator import faults as fault
 from pipelines.stringeex import part
 from pipelines.stringeex.budget import RequestBudget
 from pipelines.stringeex.client import RetryPolicy, StringeeXClient
 from pipelines.stringeex.history import HistoryReader
 from pipelines.stringeex.part import ReadAgainError
-from pipelines.stringeex.simulator import CREDENTIALS, NO_LIMITS, OddRows, Portal, PortalOptions, SimulatedPortal
-from pipelines.stringeex.simulator import faults as fault
 from pipelines.stringeex.traits import ServerTraits
 from transforms.errors import ApiError, DataError, RetryableError
 

@@ -12,8 +12,8 @@ import s3fs
 from moto.server import ThreadedMotoServer
 
 from pipelines.settings import load_settings
-from pipelines.stringeex.simulator import Portal, PortalOptions, SimulatedPortal, generate
-from pipelines.stringeex.simulator.limits import NO_LIMITS
+from pipelines.simulator import Portal, PortalOptions, SimulatedPortal, generate
+from pipelines.simulator.limits import NO_LIMITS
 from sinks.storage import Storage
 from tests.e2e.command import account
 from tests.exports import FIRST, Export, export_of, range_ms

@@ -17,8 +17,8 @@ import pytest
 from prefect.logging.handlers import PrefectConsoleHandler
 
 from pipelines.logs import IDS, JsonLinesHandler, LoggedLines, log_context, set_up_logs
-from pipelines.stringeex.simulator import CREDENTIALS, NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
-from pipelines.stringeex.simulator import faults as fault
+from pipelines.simulator import CREDENTIALS, NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
+from pipelines.simulator import faults as fault
 from pipelines.windows import day_bounds
 from tests.e2e.command import account, callhistory, callhistory_here
 from tests.exports import FIRST, ZONE, range_ms

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from pipelines import move as move_module
-from pipelines.stringeex.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
+from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
 from sinks.transfer import contents
 from sinks.warehouse import Warehouse
 from tests.databases import SECRET, Server

@@ -18,9 +18,9 @@ from pipelines.notify import deliver, notified
 from pipelines.run import run_plans
 from pipelines.run_ends import RunKind, read_run_end
 from pipelines.settings import load_settings
+from pipelines.simulator import CREDENTIALS, NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
+from pipelines.simulator import faults as fault
 from pipelines.status import read_status
-from pipelines.stringeex.simulator import CREDENTIALS, NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
-from pipelines.stringeex.simulator import faults as fault
 from pipelines.windows import day_bounds
 from sinks.ledger import ClaimedDay, Ledger
 from sinks.warehouse import Warehouse

@@ -4,10 +4,10 @@ import httpx
 import pytest
 
 from pipelines.settings import load_settings
+from pipelines.simulator import CREDENTIALS, NO_LIMITS, Portal, PortalOptions, SimulatedPortal
+from pipelines.simulator import faults as fault
 from pipelines.stringeex.budget import RequestBudget
 from pipelines.stringeex.client import RetryPolicy, StringeeXClient
-from pipelines.stringeex.simulator import CREDENTIALS, NO_LIMITS, Portal, PortalOptions, SimulatedPortal
-from pipelines.stringeex.simulator import faults as fault
 from transforms.errors import ApiError, RetryableError, TransportError
 
 LOGIN = {"STRINGEEX_EMAIL": CREDENTIALS.email, "STRINGEEX_PASSWORD": CREDENTIALS.password}

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.stringeex.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal
-from pipelines.stringeex.simulator.data_faults import FieldAs
+from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal
+from pipelines.simulator.data_faults import FieldAs
 from tests.e2e.command import account, callhistory_here
 from tests.exports import FIRST, Export, assert_holds, export_of, range_ms
 from transforms.schema import CALL_PARTICIPANTS, CALLS, EXPORT_WINDOWS

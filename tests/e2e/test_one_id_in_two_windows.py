@@ -12,7 +12,7 @@ import stamina
 
 from pipelines.planner import Due
 from pipelines.run import plan_export, run_plans
-from pipelines.stringeex.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
+from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
 from pipelines.windows import day_bounds
 from tests.exports import FIRST, ZONE, Export, export_of, range_ms
 from transforms.schema import CALLS, EXPORT_WINDOWS, REJECTED_ROWS

@@ -17,13 +17,13 @@ import pytest
 
 from pipelines.cli.main import main
 from pipelines.settings import load_settings
+from pipelines.simulator import CREDENTIALS, Portal, PortalOptions, SimulatedPortal
+from pipelines.simulator import faults as fault
+from pipelines.simulator.audio import recording
+from pipelines.simulator.limits import NO_LIMITS
 from pipelines.stringeex.budget import RequestBudget
 from pipelines.stringeex.client import StringeeXClient
 from pipelines.stringeex.operations import CallEnd, StringeeX
-from pipelines.stringeex.simulator import CREDENTIALS, Portal, PortalOptions, SimulatedPortal
-from pipelines.stringeex.simulator import faults as fault
-from pipelines.stringeex.simulator.audio import recording
-from pipelines.stringeex.simulator.limits import NO_LIMITS
 from tests.e2e.command import Finished, account, callhistory, environment
 from transforms.errors import ApiError, DataError, ServerError, TransportError
 

@@ -20,10 +20,10 @@ import pytest
 from pipelines.context import utc_now
 from pipelines.recordings.delete import Deletion, delete_planned, plan_deletion
 from pipelines.recordings.verify import Finding, Verification, verify_recordings
+from pipelines.simulator import Portal, PortalOptions, SimulatedPortal, generate
+from pipelines.simulator import faults as fault
+from pipelines.simulator.limits import NO_LIMITS
 from pipelines.stringeex.operations import StringeeX
-from pipelines.stringeex.simulator import Portal, PortalOptions, SimulatedPortal, generate
-from pipelines.stringeex.simulator import faults as fault
-from pipelines.stringeex.simulator.limits import NO_LIMITS
 from sinks.recordings import Recordings
 from tests.archives import FIRST, Archived, archived_at, recordings_of, s3_server
 from tests.e2e.command import REPOSITORY, environment

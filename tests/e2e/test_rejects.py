@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import transforms.fields
-from pipelines.stringeex.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
+from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
 from pipelines.windows import day_bounds
 from tests.e2e.command import Finished, callhistory_here
 from tests.exports import FIRST, ZONE, Export, export_of, range_ms

@@ -16,7 +16,7 @@ import stamina
 
 import transforms.calls
 from pipelines.planner import Due
-from pipelines.stringeex.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
+from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
 from pipelines.windows import day_bounds
 from sinks.ledger import ClaimedDay
 from tests.e2e.command import Finished, callhistory_here

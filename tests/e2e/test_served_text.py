@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
-from pipelines.stringeex.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal
-from pipelines.stringeex.simulator.data_faults import FieldAs
-from pipelines.stringeex.simulator.text_faults import LongNumber, RepeatKey
+from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal
+from pipelines.simulator.data_faults import FieldAs
+from pipelines.simulator.text_faults import LongNumber, RepeatKey
 from tests.e2e.command import callhistory_here
 from tests.exports import FIRST, export_of, range_ms
 from transforms.schema import CALLS, REJECTED_ROWS

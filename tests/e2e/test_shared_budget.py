@@ -14,8 +14,8 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from pipelines.simulator import CREDENTIALS, Portal, PortalOptions, SimulatedPortal
 from pipelines.stringeex.blocks import Priority
-from pipelines.stringeex.simulator import CREDENTIALS, Portal, PortalOptions, SimulatedPortal
 from tests.e2e.command import REPOSITORY, callhistory, callhistory_here, environment
 
 LIMIT, BLOCK_SECONDS, THREADS = 30, 10, 3

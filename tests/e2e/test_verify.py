@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
-from pipelines.stringeex.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
-from pipelines.stringeex.simulator.faults import WrongTotal
+from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
+from pipelines.simulator.faults import WrongTotal
 from tests.e2e.command import Finished, account, callhistory_here
 from tests.exports import FIRST, Export, export_of, range_ms
 

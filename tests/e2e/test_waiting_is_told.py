@@ -10,11 +10,11 @@ import threading
 import httpx
 import pytest
 
+from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal
+from pipelines.simulator import faults as fault
 from pipelines.stringeex.blocks import Block
 from pipelines.stringeex.budget import Priority, RequestBudget
 from pipelines.stringeex.envelope import retry_after_seconds
-from pipelines.stringeex.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal
-from pipelines.stringeex.simulator import faults as fault
 from tests.e2e.command import account, callhistory_here, command_line, environment
 from transforms.errors import AccountBlockedError
 

@@ -17,7 +17,7 @@ import pytest
 import stamina
 
 from pipelines.run import RunSummary
-from pipelines.stringeex.simulator import (
+from pipelines.simulator import (
     NO_LIMITS,
     Clock,
     Fault,
@@ -28,7 +28,7 @@ from pipelines.stringeex.simulator import (
     generate,
     mixed_faults,
 )
-from pipelines.stringeex.simulator.faults import (
+from pipelines.simulator.faults import (
     Cut,
     DropField,
     DuplicateIds,

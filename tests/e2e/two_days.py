@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from pipelines.stringeex.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
+from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
 from tests.e2e.command import Finished, account, callhistory_here
 from tests.exports import FIRST, Export, export_of, range_ms
 from transforms.schema import CALL_PARTICIPANTS, CALL_VERSIONS, CALLS, EXPORT_WINDOWS, REJECTED_ROWS

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipelines.stringeex.simulator import Portal
+from pipelines.simulator import Portal
 from tests.exports import FIRST, range_ms
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import stamina
 
-from pipelines.stringeex.simulator import NO_LIMITS, OddRows, Portal, PortalOptions, SimulatedPortal, generate
+from pipelines.simulator import NO_LIMITS, OddRows, Portal, PortalOptions, SimulatedPortal, generate
 from pipelines.windows import day_bounds
 from tests.exports import FIRST, ZONE
 from tests.faults.matrix import DATABASES

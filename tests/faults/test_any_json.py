@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pipelines.export import Outcome
-from pipelines.stringeex.simulator import Fault, Portal
-from pipelines.stringeex.simulator.wire import Request, Response
+from pipelines.simulator import Fault, Portal
+from pipelines.simulator.wire import Request, Response
 from sinks.raw import raw_files, read_raw
 from tests.exports import assert_holds
 from tests.faults.matrix import SURVIVED, Cell

@@ -17,8 +17,8 @@ import stamina
 
 from pipelines.export import Outcome, Step
 from pipelines.run import RunSummary, plan_days
+from pipelines.simulator import Portal
 from pipelines.steps import Event
-from pipelines.stringeex.simulator import Portal
 from sinks.ledger import ClaimedDay, Ledger, WindowStatus, attempt_of
 from sinks.parquet import Lake
 from sinks.warehouse import Warehouse

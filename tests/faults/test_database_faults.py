@@ -15,7 +15,7 @@ import stamina
 
 from pipelines.export import Event, Outcome, Step
 from pipelines.run import RunSummary
-from pipelines.stringeex.simulator import Portal
+from pipelines.simulator import Portal
 from sinks.warehouse import Warehouse
 from tests.exports import FIRST, assert_holds, range_ms
 from tests.faults import processes

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from pipelines.stringeex.simulator import Portal
+from pipelines.simulator import Portal
 from tests.faults.changes import change, whole_rows
 from tests.faults.kills import ATTEMPT, assert_survives_each_kill, undisturbed
 from tests.faults.matrix import THEN_COMPLETE, Cell

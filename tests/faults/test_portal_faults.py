@@ -15,10 +15,10 @@ import stamina
 
 from pipelines.export import Event, Outcome, Step
 from pipelines.run import RunSummary
-from pipelines.stringeex.simulator import Fault, Portal, SimulatedPortal
-from pipelines.stringeex.simulator import faults as fault
-from pipelines.stringeex.simulator.data_faults import DuplicateIds, FieldAs
-from pipelines.stringeex.simulator.wire import Request
+from pipelines.simulator import Fault, Portal, SimulatedPortal
+from pipelines.simulator import faults as fault
+from pipelines.simulator.data_faults import DuplicateIds, FieldAs
+from pipelines.simulator.wire import Request
 from sinks.raw import raw_files, read_raw
 from tests.exports import FIRST, assert_holds, expected, range_ms
 from tests.faults import processes

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from pipelines.stringeex.simulator import Portal
-from pipelines.stringeex.simulator.faults import Hook
+from pipelines.simulator import Portal
+from pipelines.simulator.faults import Hook
 from tests.e2e.command import command_line, environment
 from tests.exports import FIRST, assert_holds, range_ms
 from tests.faults.conftest import DAY_AFTER, LAST

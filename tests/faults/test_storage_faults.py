@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipelines.export import Event, Outcome, Step
-from pipelines.stringeex.simulator import Portal
+from pipelines.simulator import Portal
 from sinks.identity import IDENTITY_FILE
 from tests.exports import FIRST, assert_holds, range_ms
 from tests.faults import processes

@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 
 from pipelines import flows
-from pipelines.stringeex.simulator import SimulatedPortal
+from pipelines.simulator import SimulatedPortal
 from tests.archives import archived_at, recordings_of
 from tests.e2e.command import account
 

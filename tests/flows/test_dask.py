@@ -22,8 +22,8 @@ from pipelines import flows
 from pipelines.context import open_pipeline, utc_now
 from pipelines.run import plan_days, run_plans
 from pipelines.settings import load_settings
-from pipelines.stringeex.simulator import Portal, PortalOptions, SimulatedPortal, generate
-from pipelines.stringeex.simulator.faults import Hook
+from pipelines.simulator import Portal, PortalOptions, SimulatedPortal, generate
+from pipelines.simulator.faults import Hook
 from pipelines.windows import day_bounds
 from sinks.warehouse import Warehouse
 from tests.flows.conftest import FIRST, LAST, PrefectServer, free_port, process_group, settings_for

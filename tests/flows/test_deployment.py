@@ -28,8 +28,8 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.schedules import CronSchedule
 
 from pipelines.flows.command import CLIENT_RETRIES
-from pipelines.stringeex.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
-from pipelines.stringeex.simulator.faults import Hook
+from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
+from pipelines.simulator.faults import Hook
 from tests.flows.conftest import PrefectServer, poll, process_group, settings_for
 from transforms.schema import CALLS, EXPORT_WINDOWS
 

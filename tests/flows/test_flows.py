@@ -38,9 +38,9 @@ from pipelines import flows
 from pipelines.context import open_pipeline, utc_now
 from pipelines.run import plan_days, run_plans
 from pipelines.settings import load_settings
-from pipelines.stringeex.simulator import CREDENTIALS, SimulatedPortal
-from pipelines.stringeex.simulator.faults import Envelope, Hook, Status
-from pipelines.stringeex.simulator.wire import Request
+from pipelines.simulator import CREDENTIALS, SimulatedPortal
+from pipelines.simulator.faults import Envelope, Hook, Status
+from pipelines.simulator.wire import Request
 from pipelines.windows import day_windows
 from tests.flows.conftest import FIRST, LAST, PrefectServer, free_port, poll, settings_for
 from transforms.errors import AuthenticationError, SettingsError

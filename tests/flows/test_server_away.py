@@ -17,8 +17,8 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from pipelines.stringeex.simulator import SimulatedPortal
-from pipelines.stringeex.simulator.faults import Hook
+from pipelines.simulator import SimulatedPortal
+from pipelines.simulator.faults import Hook
 from tests.flows.conftest import FIRST, LAST, free_port, server_at, serving, settings_for
 
 AWAY_SECONDS = float(os.environ.get("CALLHISTORY_TEST_AWAY_SECONDS", "5"))

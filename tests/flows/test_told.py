@@ -12,8 +12,8 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.states import Crashed
 
 from pipelines import flows
-from pipelines.stringeex.simulator import SimulatedPortal
-from pipelines.stringeex.simulator.faults import Envelope
+from pipelines.simulator import SimulatedPortal
+from pipelines.simulator.faults import Envelope
 from tests.flows.conftest import FIRST, LAST, settings_for
 from tests.receiver import Receiver, receiving
 

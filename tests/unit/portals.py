@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import httpx
 import jwt
 
-from pipelines.stringeex.simulator import (
+from pipelines.simulator import (
     CREDENTIALS,
     NO_LIMITS,
     Clock,

@@ -19,7 +19,7 @@ from pipelines.recordings.audio import (
     inspect_audio,
     is_text,
 )
-from pipelines.stringeex.simulator.audio import recording
+from pipelines.simulator.audio import recording
 
 
 def wav(seconds: float = 2.0, rate: int = 8_000) -> bytes:

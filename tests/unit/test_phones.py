@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.stringeex.simulator.people import STRINGEE_NUMBERS, customer_numbers
+from pipelines.simulator.people import STRINGEE_NUMBERS, customer_numbers
 from transforms.phones import parse_number, parse_numbers
 
 

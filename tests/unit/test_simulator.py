@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.stringeex.simulator import CREDENTIALS, NO_LIMITS, Clock, Portal, PortalOptions, RateLimits, generate
-from pipelines.stringeex.simulator import faults as f
+from pipelines.simulator import CREDENTIALS, NO_LIMITS, Clock, Portal, PortalOptions, RateLimits, generate
+from pipelines.simulator import faults as f
 from tests.unit.portals import DAY, FIRST, HISTORY, LAST, ask, make, read_all, read_keyset, serving, token
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.stringeex.simulator import Fault, OddRows, Portal, SpawnedPortal, spawn
-from pipelines.stringeex.simulator import faults as f
-from pipelines.stringeex.simulator.faults import fault_from_json
+from pipelines.simulator import Fault, OddRows, Portal, SpawnedPortal, spawn
+from pipelines.simulator import faults as f
+from pipelines.simulator.faults import fault_from_json
 from tests.unit.portals import DAY, FIRST, HISTORY, LAST, ask, make, read_all, serving
 
 Rows = list[dict[str, Any]]

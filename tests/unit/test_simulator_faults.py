@@ -9,8 +9,8 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from pipelines.stringeex.simulator import Fault, OddRows, SimulatedPortal, mixed_faults
-from pipelines.stringeex.simulator import faults as f
+from pipelines.simulator import Fault, OddRows, SimulatedPortal, mixed_faults
+from pipelines.simulator import faults as f
 from tests.unit.portals import DAY, FIRST, HISTORY, LAST, ask, make, read_all, serving, token
 
 

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.stringeex.simulator import CREDENTIALS, Clock, Portal, generate, spawn
+from pipelines.simulator import CREDENTIALS, Clock, Portal, generate, spawn
 from tests.unit.portals import DAY, FIRST, HISTORY, LAST, LATER, make, read_all, serving, token
 
 
@@ -188,7 +188,7 @@ class TestGenerator:
 
     def test_the_same_seed_gives_the_same_bytes_in_every_process(self) -> None:
         script = (
-            "import hashlib, sys; from pipelines.stringeex.simulator import *;"
+            "import hashlib, sys; from pipelines.simulator import *;"
             "portal = Portal(generate(9, '2026-01-05', 2, 500), odd_rows=OddRows(0.3), clock=Clock(1772323200000));"
             "print(hashlib.sha256(b''.join(portal.rows_json(0, 2**60))).hexdigest(),"
             " sorted({'pandas', 'prefect'} & set(sys.modules)))"

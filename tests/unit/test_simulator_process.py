@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.stringeex.simulator import process, spawn
+from pipelines.simulator import process, spawn
 from tests.e2e.command import REPOSITORY
 
 PORTAL = ("--calls=5", "--days=1", "--until-stdin-closes")
@@ -25,7 +25,7 @@ class Event(threading.Event):
         return super().wait(timeout)
 
 threading.Event = Event
-from pipelines.stringeex.simulator.__main__ import main
+from pipelines.simulator.__main__ import main
 main()
 """
 
@@ -57,7 +57,7 @@ def test_it_hung_for_ever_when_the_signal_came_while_its_main_thread_held_the_ev
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it(number: int) -> None:
-    running = start("-m", "pipelines.stringeex.simulator", *PORTAL)
+    running = start("-m", "pipelines.simulator", *PORTAL)
     assert running.stdout is not None
     assert json.loads(running.stdout.readline())["base_url"]
     running.send_signal(number)
@@ -65,7 +65,7 @@ def test_a_signal_ends_it(number: int) -> None:
 
 
 def test_it_ends_when_stdin_closes_and_not_when_something_is_written_there() -> None:
-    running = start("-m", "pipelines.stringeex.simulator", *PORTAL)
+    running = start("-m", "pipelines.simulator", *PORTAL)
     assert running.stdout is not None
     assert running.stdin is not None
     running.stdout.readline()
@@ -87,6 +87,6 @@ def test_one_that_does_not_hear_the_signal_is_killed(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("fault", ["{", "[]", '{"fault": "Nonsense"}', '{"fault": "Cut", "rate": 1}'])
 def test_a_fault_that_is_none_is_refused(fault: str) -> None:
-    code, stderr = end(start("-m", "pipelines.stringeex.simulator", "--fault", fault))
+    code, stderr = end(start("-m", "pipelines.simulator", "--fault", fault))
     assert code == 2
     assert f"argument --fault: {fault}: ".encode() in stderr

@@ -8,8 +8,8 @@ import pytest
 import s3fs
 import stamina
 
-from pipelines.stringeex.simulator import Portal, PortalOptions, SimulatedPortal
-from pipelines.stringeex.simulator.limits import NO_LIMITS
+from pipelines.simulator import Portal, PortalOptions, SimulatedPortal
+from pipelines.simulator.limits import NO_LIMITS
 from tests.archives import s3_server
 from tests.e2e.recordings.portals import BUCKET
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from pipelines.stringeex.simulator import Portal, PortalOptions, generate
+from pipelines.simulator import Portal, PortalOptions, generate
 from tests.archives import FIRST
 
 BUCKET = "recordings"

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from pipelines.stringeex.simulator import Portal, SimulatedPortal
-from pipelines.stringeex.simulator import faults as fault
+from pipelines.simulator import Portal, SimulatedPortal
+from pipelines.simulator import faults as fault
 from sinks.recordings import RecordingStatus
 from sinks.warehouse import Warehouse
 from tests.archives import Archived, archived_at, recordings_of

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.stringeex.simulator import Portal, SimulatedPortal
-from pipelines.stringeex.simulator import faults as fault
-from pipelines.stringeex.simulator.audio import recording
-from pipelines.stringeex.simulator.wire import Request
+from pipelines.simulator import Portal, SimulatedPortal
+from pipelines.simulator import faults as fault
+from pipelines.simulator.audio import recording
+from pipelines.simulator.wire import Request
 from tests.archives import archived_at, other_host, recordings_of, serve
 from tests.e2e.recordings.portals import add_call
 

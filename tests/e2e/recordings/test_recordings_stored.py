@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import s3fs
 
-from pipelines.stringeex.simulator import Portal, SimulatedPortal
+from pipelines.simulator import Portal, SimulatedPortal
 from sinks.storage import Storage
 from tests.archives import archived_at, other_host, serve
 from tests.e2e.recordings.portals import BUCKET, add_call

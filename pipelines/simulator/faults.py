@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipelines.stringeex.simulator.data_faults import (
+from pipelines.simulator.data_faults import (
     DropField,
     DuplicateIds,
     FewerRows,
@@ -24,13 +24,13 @@ from pipelines.stringeex.simulator.data_faults import (
     RenameField,
     SetField,
 )
-from pipelines.stringeex.simulator.fault import Fault
-from pipelines.stringeex.simulator.history import MISSING, HistoryPage, HistoryQuery
-from pipelines.stringeex.simulator.text_faults import LongNumber, RepeatKey
-from pipelines.stringeex.simulator.wire import Request, Response, envelope
+from pipelines.simulator.fault import Fault
+from pipelines.simulator.history import MISSING, HistoryPage, HistoryQuery
+from pipelines.simulator.text_faults import LongNumber, RepeatKey
+from pipelines.simulator.wire import Request, Response, envelope
 
 if TYPE_CHECKING:
-    from pipelines.stringeex.simulator.portal import Portal
+    from pipelines.simulator.portal import Portal
 
 
 @dataclass(kw_only=True)

@@ -1,4 +1,4 @@
-"""``python -m pipelines.stringeex.simulator``: print one JSON line when ready, then serve until SIGTERM or Ctrl-C."""
+"""``python -m pipelines.simulator``: print one JSON line when ready, then serve until SIGTERM or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sys
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from pipelines.stringeex.simulator import (
+from pipelines.simulator import (
     CREDENTIALS,
     NO_LIMITS,
     Fault,
@@ -24,12 +24,12 @@ from pipelines.stringeex.simulator import (
     generate,
     mixed_faults,
 )
-from pipelines.stringeex.simulator.faults import FAULTS, fault_from_json
+from pipelines.simulator.faults import FAULTS, fault_from_json
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m pipelines.stringeex.simulator",
+        prog="python -m pipelines.simulator",
         description=__doc__,
         epilog=_faults_described(),
         formatter_class=argparse.RawDescriptionHelpFormatter,

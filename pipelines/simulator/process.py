@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 import httpx
 
-from pipelines.stringeex.simulator.access import Credentials
-from pipelines.stringeex.simulator.control import PREFIX
+from pipelines.simulator.access import Credentials
+from pipelines.simulator.control import PREFIX
 
 _END_SECONDS = 10
 """How long a portal has for its end. One that takes longer is killed: nobody waits for ever."""
@@ -100,7 +100,7 @@ def spawn(
     timezone: str = "Asia/Ho_Chi_Minh",
     faults: Sequence[Mapping[str, Any]] = (),
 ) -> Iterator[SpawnedPortal]:
-    """Run ``python -m pipelines.stringeex.simulator`` for the length of a ``with`` block.
+    """Run ``python -m pipelines.simulator`` for the length of a ``with`` block.
 
     ``faults`` are switched on from the first request on: ``[{"fault": "DropField", "field": "status"}]``. The process
     ends with the block, and also when this process dies. Raises RuntimeError when it does not start.
@@ -109,7 +109,7 @@ def spawn(
         "calls": calls, "days": days, "seed": seed, "port": port, "page-limit": page_limit, "fault-rate": fault_rate,
         "odd-share": odd_share, "ties": ties, "timezone": timezone,
     }  # fmt: skip
-    command = [sys.executable, "-m", "pipelines.stringeex.simulator", "--until-stdin-closes"]
+    command = [sys.executable, "-m", "pipelines.simulator", "--until-stdin-closes"]
     command += [f"--{name}={value}" for name, value in numbers.items()]
     command += [f"--start-date={start_date}"] if start_date is not None else []
     command += [f"--fault={json.dumps(dict(fault))}" for fault in faults]

@@ -9,12 +9,12 @@ import re
 import zlib
 from typing import TYPE_CHECKING
 
-from pipelines.stringeex.simulator.audio import CONTENT_TYPES, recording
-from pipelines.stringeex.simulator.rows import Row
-from pipelines.stringeex.simulator.wire import Refusal, Request, Response, envelope
+from pipelines.simulator.audio import CONTENT_TYPES, recording
+from pipelines.simulator.rows import Row
+from pipelines.simulator.wire import Refusal, Request, Response, envelope
 
 if TYPE_CHECKING:
-    from pipelines.stringeex.simulator.portal import Portal
+    from pipelines.simulator.portal import Portal
 
 
 def download(portal: Portal, request: Request, call_id: str) -> Response:

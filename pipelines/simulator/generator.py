@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.stringeex.simulator.people import Agent, agents, customer_numbers
+from pipelines.simulator.people import Agent, agents, customer_numbers
 
 OUTBOUND, INBOUND, INTERNAL = 0, 1, 2
 MET, MISSED, STOPPED_AT_IVR, STOPPED_AT_SURVEY = 1, 2, 3, 4

@@ -23,12 +23,12 @@ from urllib.parse import unquote
 
 import orjson
 
-from pipelines.stringeex.simulator.faults import fault_from_json
-from pipelines.stringeex.simulator.limits import RateLimits
-from pipelines.stringeex.simulator.wire import Request, Response
+from pipelines.simulator.faults import fault_from_json
+from pipelines.simulator.limits import RateLimits
+from pipelines.simulator.wire import Request, Response
 
 if TYPE_CHECKING:
-    from pipelines.stringeex.simulator.portal import Portal
+    from pipelines.simulator.portal import Portal
 
 PREFIX = "/_simulator/"
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from pipelines.stringeex.simulator.history import HistoryPage, HistoryQuery
-from pipelines.stringeex.simulator.wire import Request, Response
+from pipelines.simulator.history import HistoryPage, HistoryQuery
+from pipelines.simulator.wire import Request, Response
 
 if TYPE_CHECKING:
-    from pipelines.stringeex.simulator.portal import Portal
+    from pipelines.simulator.portal import Portal
 
 
 @dataclass(kw_only=True)

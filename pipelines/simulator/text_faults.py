@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.stringeex.simulator.data_faults import RowFault
-from pipelines.stringeex.simulator.rows import Row
+from pipelines.simulator.data_faults import RowFault
+from pipelines.simulator.rows import Row
 
 _PLACE_OF_NUMBER = "(a number)"
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from pipelines.stringeex.simulator.store import CallStore, Key, after
-from pipelines.stringeex.simulator.wire import Refusal, Request, Response
+from pipelines.simulator.store import CallStore, Key, after
+from pipelines.simulator.wire import Refusal, Request, Response
 
 if TYPE_CHECKING:
-    from pipelines.stringeex.simulator.portal import PortalOptions
+    from pipelines.simulator.portal import PortalOptions
 
 FILTERS = (
     "call_id", "agent_id", "stringee_number", "customer_number", "direction", "status", "answer_duration",

@@ -2,7 +2,7 @@
 
 In this process::
 
-    from pipelines.stringeex.simulator import CREDENTIALS, Portal, PortalOptions, SimulatedPortal, generate
+    from pipelines.simulator import CREDENTIALS, Portal, PortalOptions, SimulatedPortal, generate
 
     portal = Portal(generate(seed=1, start_date="2026-01-05", days=3, calls_total=2_000), PortalOptions(max_limit=100))
     with SimulatedPortal(portal) as server:      # server.base_url, server.stop(), server.start(), server.errors
@@ -24,22 +24,22 @@ In this process::
   others, and the counts agree with it. ``RepeatKey(field, earlier)`` and ``LongNumber(field, text)`` of
   ``text_faults`` are JSON that parsers lose something of.
 
-In a process of its own: ``python -m pipelines.stringeex.simulator --calls 2000 --days 3`` prints one JSON line
+In a process of its own: ``python -m pipelines.simulator --calls 2000 --days 3`` prints one JSON line
 (``base_url`` and credentials) and serves until SIGTERM; ``spawn(...)`` does that from Python. Faults are given with
 ``--fault '{"fault": "OnlyShare", "share": 0.1}'``, and later by ``/_simulator/faults`` (``simulator.control``);
 ``--help`` lists them all.
 """
 
-from pipelines.stringeex.simulator.access import CREDENTIALS, Credentials
-from pipelines.stringeex.simulator.clock import Clock
-from pipelines.stringeex.simulator.fault import Fault
-from pipelines.stringeex.simulator.faults import mixed_faults
-from pipelines.stringeex.simulator.generator import GeneratedCalls, generate
-from pipelines.stringeex.simulator.limits import NO_LIMITS, RateLimits
-from pipelines.stringeex.simulator.oddities import OddRows
-from pipelines.stringeex.simulator.portal import LogEntry, Portal, PortalOptions
-from pipelines.stringeex.simulator.process import SpawnedPortal, spawn
-from pipelines.stringeex.simulator.server import SimulatedPortal
+from pipelines.simulator.access import CREDENTIALS, Credentials
+from pipelines.simulator.clock import Clock
+from pipelines.simulator.fault import Fault
+from pipelines.simulator.faults import mixed_faults
+from pipelines.simulator.generator import GeneratedCalls, generate
+from pipelines.simulator.limits import NO_LIMITS, RateLimits
+from pipelines.simulator.oddities import OddRows
+from pipelines.simulator.portal import LogEntry, Portal, PortalOptions
+from pipelines.simulator.process import SpawnedPortal, spawn
+from pipelines.simulator.server import SimulatedPortal
 
 __all__ = [
     "CREDENTIALS",

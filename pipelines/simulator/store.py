@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.stringeex.simulator.generator import GeneratedCalls, generate
-from pipelines.stringeex.simulator.oddities import OddRows
-from pipelines.stringeex.simulator.rows import Row, render, to_json
+from pipelines.simulator.generator import GeneratedCalls, generate
+from pipelines.simulator.oddities import OddRows
+from pipelines.simulator.rows import Row, render, to_json
 
 NEVER = 2**62
 _BLOCK_ROWS = 1_000

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from pipelines.stringeex.simulator.generator import (
+from pipelines.simulator.generator import (
     INBOUND,
     INTERNAL,
     MET,
@@ -20,7 +20,7 @@ from pipelines.stringeex.simulator.generator import (
     STOPPED_AT_IVR,
     GeneratedCalls,
 )
-from pipelines.stringeex.simulator.people import CAMPAIGNS, STRINGEE_NUMBERS, company, contact_name
+from pipelines.simulator.people import CAMPAIGNS, STRINGEE_NUMBERS, company, contact_name
 
 Row = dict[str, Any]
 

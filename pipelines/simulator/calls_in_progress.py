@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from pipelines.stringeex.simulator.rows import Row
-from pipelines.stringeex.simulator.wire import Refusal, Request, Response, envelope
+from pipelines.simulator.rows import Row
+from pipelines.simulator.wire import Refusal, Request, Response, envelope
 
 if TYPE_CHECKING:
-    from pipelines.stringeex.simulator.portal import Portal
+    from pipelines.simulator.portal import Portal
 
 _LIMIT = 200
 

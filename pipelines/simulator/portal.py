@@ -12,19 +12,19 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import unquote
 
+from pipelines.simulator import calls_in_progress, recordings
+from pipelines.simulator.access import CREDENTIALS, Access, Credentials
+from pipelines.simulator.audio import RecordingFormat
+from pipelines.simulator.clock import Clock
+from pipelines.simulator.fault import Fault
+from pipelines.simulator.generator import GeneratedCalls
+from pipelines.simulator.history import History, HistoryPage, HistoryQuery
+from pipelines.simulator.limits import Blocks, RateLimits
+from pipelines.simulator.oddities import OddRows
+from pipelines.simulator.rows import Row
+from pipelines.simulator.store import CallStore
+from pipelines.simulator.wire import Refusal, Request, Response, envelope
 from pipelines.stringeex.endpoints import OPERATIONS
-from pipelines.stringeex.simulator import calls_in_progress, recordings
-from pipelines.stringeex.simulator.access import CREDENTIALS, Access, Credentials
-from pipelines.stringeex.simulator.audio import RecordingFormat
-from pipelines.stringeex.simulator.clock import Clock
-from pipelines.stringeex.simulator.fault import Fault
-from pipelines.stringeex.simulator.generator import GeneratedCalls
-from pipelines.stringeex.simulator.history import History, HistoryPage, HistoryQuery
-from pipelines.stringeex.simulator.limits import Blocks, RateLimits
-from pipelines.stringeex.simulator.oddities import OddRows
-from pipelines.stringeex.simulator.rows import Row
-from pipelines.stringeex.simulator.store import CallStore
-from pipelines.stringeex.simulator.wire import Refusal, Request, Response, envelope
 
 _READINGS_REMEMBERED = 64
 _ALSO_BY_POST = frozenset({"transfer", "stop", "add_participant"})

@@ -17,13 +17,13 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
-from pipelines.stringeex.simulator.fault import Fault
-from pipelines.stringeex.simulator.generator import generate
-from pipelines.stringeex.simulator.history import HistoryPage, HistoryQuery
-from pipelines.stringeex.simulator.rows import Row
+from pipelines.simulator.fault import Fault
+from pipelines.simulator.generator import generate
+from pipelines.simulator.history import HistoryPage, HistoryQuery
+from pipelines.simulator.rows import Row
 
 if TYPE_CHECKING:
-    from pipelines.stringeex.simulator.portal import Portal
+    from pipelines.simulator.portal import Portal
 
 _INSTANT_FROM_MS = 10**11
 _OTHER_SEEDS = 1_000_003

@@ -14,9 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
-from pipelines.stringeex.simulator import control
-from pipelines.stringeex.simulator.portal import Portal
-from pipelines.stringeex.simulator.wire import Request, Response
+from pipelines.simulator import control
+from pipelines.simulator.portal import Portal
+from pipelines.simulator.wire import Request, Response
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
