@@ -129,8 +129,8 @@ def delete(
         raise UsageError("name either a CALL_ID or --older-than AGE")
     if without_copy and call_id is None:
         raise UsageError("--without-copy goes with a CALL_ID")
-    from pipelines.setting_values import read_duration
     from pipelines.settings import load_settings
+    from pipelines.settings.values import read_duration
 
     try:
         age = read_duration(older_than) if older_than is not None else None

@@ -14,8 +14,8 @@ from ipaddress import ip_address
 
 import httpx
 
-from pipelines.setting_values import is_loopback
 from pipelines.settings import Settings
+from pipelines.settings.values import is_loopback
 from pipelines.stringeex.auth import may_see_token
 from transforms.errors import DataError
 

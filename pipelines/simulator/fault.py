@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Fault:
     """Base of all faults: which requests are hit.
 
-    ``operation`` is a name from ``pipelines.stringeex.endpoints`` or ``"*"``; of the requests that also satisfy
+    ``operation`` is a name from ``pipelines.settings.endpoints`` or ``"*"``; of the requests that also satisfy
     ``when``, the first ``after`` pass, then each is hit with ``probability``, at most ``count`` times.
 
     It acts instead of the answer, on which calls there are, on the page of history, or on the finished answer. Of the

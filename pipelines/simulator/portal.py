@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import unquote
 
+from pipelines.settings.endpoints import OPERATIONS
 from pipelines.simulator import calls_in_progress, recordings
 from pipelines.simulator.access import CREDENTIALS, Access, Credentials
 from pipelines.simulator.audio import RecordingFormat
@@ -24,7 +25,6 @@ from pipelines.simulator.oddities import OddRows
 from pipelines.simulator.rows import Row
 from pipelines.simulator.store import CallStore
 from pipelines.simulator.wire import Refusal, Request, Response, envelope
-from pipelines.stringeex.endpoints import OPERATIONS
 
 _READINGS_REMEMBERED = 64
 _ALSO_BY_POST = frozenset({"transfer", "stop", "add_participant"})

@@ -17,7 +17,7 @@ import httpx
 import jwt
 from jwt.algorithms import HMACAlgorithm
 
-from pipelines.setting_values import is_loopback
+from pipelines.settings.values import is_loopback
 from transforms.errors import AuthenticationError, TransportError
 
 TOKEN_HEADER = "X-STRINGEE-AUTH"  # noqa: S105

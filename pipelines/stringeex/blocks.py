@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple, NotRequired, TypedDict
 
-from pipelines.stringeex.endpoints import BudgetShare
+from pipelines.settings.endpoints import BudgetShare
 
 CLOCK_SKEW_SECONDS = 0.2
 HEAD_START_SECONDS = 3.0

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from pipelines.logs import logger
 from pipelines.settings import Settings
+from pipelines.settings.endpoints import OPERATIONS
 from pipelines.stringeex.blocks import (
     CLOCK_SKEW_SECONDS,
     Block,
@@ -29,7 +30,6 @@ from pipelines.stringeex.blocks import (
     no_counts,
     take,
 )
-from pipelines.stringeex.endpoints import OPERATIONS
 from transforms.errors import AccountBlockedError, BusyError, RetryableError, StorageError
 
 __all__ = ["Block", "Counters", "Priority", "ProcessCounters", "RequestBudget", "open_budget"]

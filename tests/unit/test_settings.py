@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from pipelines.settings import Settings, load_settings, settings_reference
-from pipelines.stringeex.endpoints import OPERATIONS
+from pipelines.settings.endpoints import OPERATIONS
 from transforms.errors import SettingsError
 
 KEY_PAIR = {"STRINGEEX_API_KEY_SID": "SKexample", "STRINGEEX_API_KEY_SECRET": "hush-hush"}

@@ -18,7 +18,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Sec
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from pipelines.setting_values import (
+from pipelines.settings.endpoints import OPERATIONS, Operation
+from pipelines.settings.values import (
     read_ages,
     read_base_url,
     read_duration,
@@ -32,7 +33,6 @@ from pipelines.setting_values import (
     read_window,
     written_duration,
 )
-from pipelines.stringeex.endpoints import OPERATIONS, Operation
 from transforms.errors import SettingsError
 
 EARLIEST_START_DATE = date(1973, 3, 4)
