@@ -17,8 +17,8 @@ from pipelines.context import (
     utc_now,
 )
 from pipelines.settings import Settings
-from pipelines.stringeex.budget import Priority, open_budget
 from pipelines.stringeex.client import StringeeXClient
+from pipelines.stringeex.request_budget import Priority, open_budget
 from sinks.storage import Storage
 from sinks.warehouse import Warehouse
 from transforms.errors import CallHistoryError

@@ -11,10 +11,10 @@ from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 from pipelines.settings import Settings
-from pipelines.stringeex.budget import Priority
 from pipelines.stringeex.client import StringeeXClient
 from pipelines.stringeex.history import HistoryReader
-from pipelines.stringeex.traits import ServerTraits
+from pipelines.stringeex.request_budget import Priority
+from pipelines.stringeex.server_traits import ServerTraits
 from pipelines.windows import local_date
 from sinks.archive import Archive
 from sinks.identity import (

@@ -19,7 +19,7 @@ from pipelines.planner import DayPlan, Due, PlannedWindow
 from pipelines.publish import HeldError, Publication, publish, window_spool
 from pipelines.steps import Event, OnEvent, Step
 from pipelines.stringeex.history import WindowRead
-from pipelines.stringeex.part import ReadAgainError
+from pipelines.stringeex.history_part import ReadAgainError
 from pipelines.windows import Window
 from sinks.ledger import Certificate, ClaimedDay, LedgerRow, WindowStatus, attempt_of
 from sinks.merge import Changes, Losses

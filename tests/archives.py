@@ -22,8 +22,8 @@ from pipelines.run import plan_days, run_plans
 from pipelines.settings import Settings, load_settings
 from pipelines.simulator import Portal
 from pipelines.simulator.audio import recording
-from pipelines.stringeex.budget import RequestBudget
 from pipelines.stringeex.client import StringeeXClient
+from pipelines.stringeex.request_budget import RequestBudget
 from sinks.storage import Storage
 from sinks.warehouse import Warehouse
 from tests.e2e.command import account

@@ -96,9 +96,9 @@ def _do(
     """Say what will be done, ask, do it once, and report what the API answered."""
     if not confirmed(output, deed, yes=yes):
         return declined()
-    from pipelines.stringeex.budget import Priority
     from pipelines.stringeex.client import StringeeXClient
     from pipelines.stringeex.operations import StringeeX
+    from pipelines.stringeex.request_budget import Priority
 
     with StringeeXClient(settings, priority=Priority.INTERACTIVE) as client:
         accepted = act(StringeeX(client))

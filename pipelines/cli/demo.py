@@ -43,7 +43,7 @@ def demo(
     from pipelines.run import plan_days
     from pipelines.settings import load_settings
     from pipelines.simulator import spawn
-    from pipelines.stringeex.budget import Priority
+    from pipelines.stringeex.request_budget import Priority
 
     timezone = load_settings(None, require_api=False).timezone
     yesterday = datetime.now(timezone).date() - timedelta(days=1)

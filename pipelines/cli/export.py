@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pipelines.context import Pipeline
     from pipelines.planner import DayPlan
     from pipelines.settings import Settings
-    from pipelines.stringeex.budget import Priority
+    from pipelines.stringeex.request_budget import Priority
 
 _ERRORS_SHOWN = 10
 _DAYS_SHOWN = 40
@@ -43,7 +43,7 @@ def export(output: Output) -> Report:
     from pipelines.notify import notified
     from pipelines.run import plan_export
     from pipelines.run_ends import RunKind
-    from pipelines.stringeex.budget import Priority
+    from pipelines.stringeex.request_budget import Priority
 
     def run() -> dict[str, Any]:
         return run_in_process(output, settings, plan_export, Priority.EXPORT)
@@ -101,7 +101,7 @@ def backfill(
     from pipelines.notify import notified
     from pipelines.run import plan_days
     from pipelines.run_ends import RunKind
-    from pipelines.stringeex.budget import Priority
+    from pipelines.stringeex.request_budget import Priority
 
     def plan(pipeline: Pipeline, now: datetime) -> Sequence[DayPlan]:
         return plan_days(pipeline, first_date, last_date, now, force=force)

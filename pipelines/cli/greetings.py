@@ -33,9 +33,9 @@ def upload(
     from pipelines.settings import load_settings
 
     settings = load_settings()
-    from pipelines.stringeex.budget import Priority
     from pipelines.stringeex.client import StringeeXClient
     from pipelines.stringeex.operations import StringeeX, check_greeting
+    from pipelines.stringeex.request_budget import Priority
 
     try:
         with file.open("rb") as opened:

@@ -43,9 +43,9 @@ def live(
     settings = load_settings()
     from pipelines.context import open_stores
     from pipelines.live import take_snapshot
-    from pipelines.stringeex.budget import Priority
     from pipelines.stringeex.client import StringeeXClient
     from pipelines.stringeex.operations import StringeeX
+    from pipelines.stringeex.request_budget import Priority
 
     tell_retries(output)
     with ExitStack() as stack:

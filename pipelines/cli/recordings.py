@@ -56,8 +56,8 @@ def archive(
     from pipelines.notify import notified
     from pipelines.recordings.archive import archive_recordings
     from pipelines.run_ends import RunKind
-    from pipelines.stringeex.budget import Priority
     from pipelines.stringeex.client import StringeeXClient
+    from pipelines.stringeex.request_budget import Priority
 
     tell_retries(output)
 
@@ -138,9 +138,9 @@ def delete(
         raise UsageError(f"--older-than {older_than!r} {error}") from error
     settings = load_settings()
     from pipelines.context import open_stores, open_stores_in_use
-    from pipelines.stringeex.budget import Priority
     from pipelines.stringeex.client import StringeeXClient
     from pipelines.stringeex.operations import StringeeX
+    from pipelines.stringeex.request_budget import Priority
 
     # Without a copy, one recording can be deleted before anything was exported.
     opened = open_stores_in_use(settings) if call_id is None else open_stores(settings)
@@ -214,10 +214,10 @@ def download(
     from pipelines.settings import load_settings
 
     settings = load_settings()
-    from pipelines.recordings.one import download_to_file
-    from pipelines.stringeex.budget import Priority
+    from pipelines.recordings.single_download import download_to_file
     from pipelines.stringeex.client import StringeeXClient
     from pipelines.stringeex.operations import StringeeX
+    from pipelines.stringeex.request_budget import Priority
 
     tell_retries(output)
     if to is not None and to.exists() and not force:

@@ -44,7 +44,7 @@ def verify(
     settings = load_settings(require_api=not offline)
     first_date, last_date = date_range(first, last, datetime.now(settings.timezone).date())
     from pipelines.context import open_pipeline_to_read, open_stores_to_read
-    from pipelines.stringeex.budget import Priority
+    from pipelines.stringeex.request_budget import Priority
     from pipelines.verify import days_to_verify, verify_day
     from pipelines.windows import ranges_as_json
 

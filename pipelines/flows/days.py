@@ -24,7 +24,7 @@ from pipelines.flows.shared import Share, shared_run
 from pipelines.flows.states import TAG, failed
 from pipelines.planner import DayPlan
 from pipelines.run import finish_claimed_days, follow_moved_calls, summarise
-from pipelines.stringeex.budget import Priority
+from pipelines.stringeex.request_budget import Priority
 from pipelines.windows import Window
 from transforms.errors import CallHistoryError, RetryableError
 

@@ -19,7 +19,7 @@ from pipelines.planner import DayPlan
 from pipelines.run import new_run_id, plan_days, plan_export, plan_recent
 from pipelines.run_ends import RunKind
 from pipelines.settings import load_settings
-from pipelines.stringeex.budget import Priority
+from pipelines.stringeex.request_budget import Priority
 from transforms.errors import SettingsError
 
 

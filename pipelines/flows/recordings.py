@@ -13,8 +13,8 @@ from pipelines.flows.states import named, tells_crash, told
 from pipelines.recordings.archive import archive_recordings as drain_recordings
 from pipelines.run_ends import RunKind
 from pipelines.settings import load_settings
-from pipelines.stringeex.budget import Priority
 from pipelines.stringeex.client import StringeeXClient
+from pipelines.stringeex.request_budget import Priority
 
 
 @flow(

@@ -13,7 +13,7 @@ from pipelines.drift import read_beliefs
 from pipelines.export import Run
 from pipelines.run import requests_sent
 from pipelines.settings import load_settings
-from pipelines.stringeex.budget import Priority
+from pipelines.stringeex.request_budget import Priority
 
 
 @dataclass

@@ -13,7 +13,7 @@ from pipelines.flows.artifacts import show_verification
 from pipelines.flows.states import named, tells_crash, told
 from pipelines.run_ends import RunKind
 from pipelines.settings import load_settings
-from pipelines.stringeex.budget import Priority
+from pipelines.stringeex.request_budget import Priority
 from pipelines.verify import DayCheck, days_to_verify, verify_day
 from pipelines.windows import ONE_DAY, local_date
 

@@ -21,10 +21,10 @@ from typing import Any, BinaryIO
 
 from pipelines.context import Stores, open_archive, utc_now
 from pipelines.recordings import outcomes
-from pipelines.recordings.audio import EXTENSIONS, Audio, DamagedAudioError, doubt_about, inspect_audio
-from pipelines.recordings.download import Fetched, RecordingNotFoundError, fetch_recording
 from pipelines.recordings.pace import Pace
+from pipelines.stringeex.audio import EXTENSIONS, Audio, DamagedAudioError, doubt_about, inspect_audio
 from pipelines.stringeex.client import StringeeXClient
+from pipelines.stringeex.download import Fetched, RecordingNotFoundError, fetch_recording
 from sinks.archive import SIDECAR_SUFFIX, Archive, archive_path
 from sinks.recordings import FACTS, LOST, UNDONE, Recordings, RecordingStatus, WantedRecording
 from transforms.errors import (

@@ -12,8 +12,8 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from pipelines.context import Stores, open_archive, utc_now
-from pipelines.recordings.download import RecordingNotFoundError
 from pipelines.recordings.verify import Finding, by_content
+from pipelines.stringeex.download import RecordingNotFoundError
 from pipelines.stringeex.operations import StringeeX
 from pipelines.windows import local_date
 from sinks.archive import Archive

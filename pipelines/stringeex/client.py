@@ -22,9 +22,9 @@ from pipelines.settings import Settings
 from pipelines.settings.endpoints import Operation
 from pipelines.settings.values import is_loopback
 from pipelines.stringeex.auth import TOKEN_HEADER, KeyPairAuth, PortalLoginAuth, TokenAuth
-from pipelines.stringeex.budget import Priority, RequestBudget, open_budget
 from pipelines.stringeex.deadline import AnswerTimeout, keep_deadlines
 from pipelines.stringeex.envelope import RejectedError, parse, read_body, retry_after_seconds
+from pipelines.stringeex.request_budget import Priority, RequestBudget, open_budget
 from transforms.errors import (
     AccountBlockedError,
     ApiError,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from pipelines.stringeex.client import StringeeXClient
-from pipelines.stringeex.served import read_answer
-from pipelines.stringeex.traits import ServerTraits
+from pipelines.stringeex.history_answer import read_answer
+from pipelines.stringeex.server_traits import ServerTraits
 from transforms.errors import DataError
 
 MOST_PARTS = 500

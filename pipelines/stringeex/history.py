@@ -16,9 +16,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from pipelines.stringeex.client import StringeeXClient
-from pipelines.stringeex.part import Part, TooFullError
-from pipelines.stringeex.served import JsonValue
-from pipelines.stringeex.traits import ServerTraits
+from pipelines.stringeex.history_answer import JsonValue
+from pipelines.stringeex.history_part import Part, TooFullError
+from pipelines.stringeex.server_traits import ServerTraits
 
 MOST_PARTS = 2_000
 """Of one window: a count that grows with each split would be split without end."""

@@ -19,9 +19,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from pipelines.recordings.audio import Audio, NotARecordingError, inspect_audio
-from pipelines.recordings.download import fetch_recording
+from pipelines.stringeex.audio import Audio, NotARecordingError, inspect_audio
 from pipelines.stringeex.client import StringeeXClient
+from pipelines.stringeex.download import fetch_recording
 from transforms.errors import DataError, TransportError
 from transforms.live_calls import LiveCall, live_call
 from transforms.phones import parse_number

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from pipelines.stringeex.budget import Block, Priority, RequestBudget
+from pipelines.stringeex.request_budget import Block, Priority, RequestBudget
 from sinks.request_counters import RequestCounters
 from sinks.warehouse import Warehouse
 from tests import databases

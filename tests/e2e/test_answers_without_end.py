@@ -14,9 +14,9 @@ import pytest
 from pipelines.settings import load_settings
 from pipelines.simulator import CREDENTIALS, NO_LIMITS, Portal, PortalOptions, SimulatedPortal
 from pipelines.simulator import faults as fault
-from pipelines.stringeex.budget import RequestBudget
 from pipelines.stringeex.client import RetryPolicy, StringeeXClient
 from pipelines.stringeex.deadline import AnswerTimeout
+from pipelines.stringeex.request_budget import RequestBudget
 from tests.e2e.command import account, command_line, environment
 from tests.exports import export_of
 from transforms.errors import RetryableError, TransportError

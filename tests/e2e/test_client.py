@@ -13,8 +13,8 @@ from pipelines.settings import load_settings
 from pipelines.simulator import CREDENTIALS, NO_LIMITS, Portal, PortalOptions, SimulatedPortal, mixed_faults
 from pipelines.simulator import faults as fault
 from pipelines.stringeex.auth import TOKEN_HEADER, KeyPairAuth, may_see_token
-from pipelines.stringeex.budget import Block, RequestBudget
 from pipelines.stringeex.client import RetryPolicy, StringeeXClient
+from pipelines.stringeex.request_budget import Block, RequestBudget
 from transforms.errors import (
     ApiError,
     AuthenticationError,

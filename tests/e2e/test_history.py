@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from pipelines.settings import load_settings
 from pipelines.simulator import CREDENTIALS, NO_LIMITS, OddRows, Portal, PortalOptions, SimulatedPortal
 from pipelines.simulator import faults as fault
-from pipelines.stringeex import part
-from pipelines.stringeex.budget import RequestBudget
+from pipelines.stringeex import history_part
 from pipelines.stringeex.client import RetryPolicy, StringeeXClient
 from pipelines.stringeex.history import HistoryReader
-from pipelines.stringeex.part import ReadAgainError
-from pipelines.stringeex.traits import ServerTraits
+from pipelines.stringeex.history_part import ReadAgainError
+from pipelines.stringeex.request_budget import RequestBudget
+from pipelines.stringeex.server_traits import ServerTraits
 from transforms.errors import ApiError, DataError, RetryableError
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -173,7 +173,7 @@ def test_a_keyset_reading_that_stops_at_the_cap_is_split_and_remembered():
 
 
 def test_memory_is_bounded_by_reading_a_full_window_in_parts(monkeypatch):
-    monkeypatch.setattr(part, "MAX_PART_ROWS", 50)
+    monkeypatch.setattr(history_part, "MAX_PART_ROWS", 50)
     portal = portal_of(range(0, 86_400_000, 400_000))
     with reader_of(portal) as reader:
         read, rows = read_all(reader)

@@ -6,8 +6,8 @@ import pytest
 from pipelines.settings import load_settings
 from pipelines.simulator import CREDENTIALS, NO_LIMITS, Portal, PortalOptions, SimulatedPortal
 from pipelines.simulator import faults as fault
-from pipelines.stringeex.budget import RequestBudget
 from pipelines.stringeex.client import RetryPolicy, StringeeXClient
+from pipelines.stringeex.request_budget import RequestBudget
 from transforms.errors import ApiError, RetryableError, TransportError
 
 LOGIN = {"STRINGEEX_EMAIL": CREDENTIALS.email, "STRINGEEX_PASSWORD": CREDENTIALS.password}

@@ -21,9 +21,9 @@ from pipelines.simulator import CREDENTIALS, Portal, PortalOptions, SimulatedPor
 from pipelines.simulator import faults as fault
 from pipelines.simulator.audio import recording
 from pipelines.simulator.limits import NO_LIMITS
-from pipelines.stringeex.budget import RequestBudget
 from pipelines.stringeex.client import StringeeXClient
 from pipelines.stringeex.operations import CallEnd, StringeeX
+from pipelines.stringeex.request_budget import RequestBudget
 from tests.e2e.command import Finished, account, callhistory, environment
 from transforms.errors import ApiError, DataError, ServerError, TransportError
 

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from pipelines.simulator import CREDENTIALS, Portal, PortalOptions, SimulatedPortal
-from pipelines.stringeex.blocks import Priority
+from pipelines.stringeex.request_blocks import Priority
 from tests.e2e.command import REPOSITORY, callhistory, callhistory_here, environment
 
 LIMIT, BLOCK_SECONDS, THREADS = 30, 10, 3
@@ -24,7 +24,7 @@ TWO = (Priority.EXPORT, Priority.BACKFILL)
 WORK = f"""
 import sys, threading
 from pipelines.settings import load_settings
-from pipelines.stringeex.blocks import Priority
+from pipelines.stringeex.request_blocks import Priority
 from pipelines.stringeex.client import StringeeXClient
 
 client = StringeeXClient(load_settings(None), priority=Priority[sys.argv[1]])

@@ -12,9 +12,9 @@ import pytest
 
 from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal
 from pipelines.simulator import faults as fault
-from pipelines.stringeex.blocks import Block
-from pipelines.stringeex.budget import Priority, RequestBudget
 from pipelines.stringeex.envelope import retry_after_seconds
+from pipelines.stringeex.request_blocks import Block
+from pipelines.stringeex.request_budget import Priority, RequestBudget
 from tests.e2e.command import account, callhistory_here, command_line, environment
 from transforms.errors import AccountBlockedError
 

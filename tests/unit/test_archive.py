@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.recordings.links import RefusedLinkError, recording_url, redirect_target
 from pipelines.recordings.pace import Pace
 from pipelines.settings import Settings, load_settings
+from pipelines.stringeex.recording_links import RefusedLinkError, recording_url, redirect_target
 from sinks.archive import archive_path, safe_name
 
 ids = st.one_of(

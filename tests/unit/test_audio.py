@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipelines.recordings.audio import (
+from pipelines.simulator.audio import recording
+from pipelines.stringeex.audio import (
     Audio,
     DamagedAudioError,
     Doubt,
@@ -19,7 +20,6 @@ from pipelines.recordings.audio import (
     inspect_audio,
     is_text,
 )
-from pipelines.simulator.audio import recording
 
 
 def wav(seconds: float = 2.0, rate: int = 8_000) -> bytes:

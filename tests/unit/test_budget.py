@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.settings import load_settings
-from pipelines.stringeex.blocks import CLOCK_SKEW_SECONDS, HEAD_START_SECONDS, no_counts, take
-from pipelines.stringeex.budget import Block, Priority, ProcessCounters, RequestBudget, open_budget
+from pipelines.stringeex.request_blocks import CLOCK_SKEW_SECONDS, HEAD_START_SECONDS, no_counts, take
+from pipelines.stringeex.request_budget import Block, Priority, ProcessCounters, RequestBudget, open_budget
 from transforms.errors import BusyError, RetryableError, StorageError
 
 

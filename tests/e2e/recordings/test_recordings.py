@@ -14,7 +14,7 @@ from pipelines.recordings.archive import GIVE_UP_AFTER_FAILURES, Event, Step
 from pipelines.simulator import Portal, PortalOptions, RateLimits, SimulatedPortal, generate, mixed_faults
 from pipelines.simulator import faults as fault
 from pipelines.simulator.limits import NO_LIMITS
-from pipelines.stringeex.budget import Block, RequestBudget
+from pipelines.stringeex.request_budget import Block, RequestBudget
 from sinks.identity import IDENTITY_FILE
 from sinks.recordings import RecordingStatus
 from tests.archives import FIRST, archived_at, recordings_of, requests_for_recordings

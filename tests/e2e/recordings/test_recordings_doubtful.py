@@ -10,9 +10,9 @@ from typing import get_args
 
 import pytest
 
-from pipelines.recordings.audio import Doubt
 from pipelines.simulator import Portal, SimulatedPortal
 from pipelines.simulator.audio import CONTENT_TYPES, RecordingFormat, recording
+from pipelines.stringeex.audio import Doubt
 from sinks.recordings import Recordings
 from tests.archives import Archived, archived_at
 from tests.e2e.recordings.portals import START, add_call

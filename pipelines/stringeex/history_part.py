@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from pipelines.stringeex.client import StringeeXClient
-from pipelines.stringeex.served import Answer, JsonValue, fingerprint_of, read_answer, start_ms_of
-from pipelines.stringeex.traits import DEFAULT_LIMIT, SAFE_LIMIT, ServerTraits
+from pipelines.stringeex.history_answer import Answer, JsonValue, fingerprint_of, read_answer, start_ms_of
+from pipelines.stringeex.server_traits import DEFAULT_LIMIT, SAFE_LIMIT, ServerTraits
 from transforms.call_ids import call_id_of
 from transforms.errors import ApiError, CallHistoryError, DataError, RetryableError, ServerError
 

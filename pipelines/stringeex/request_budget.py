@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from pipelines.logs import logger
 from pipelines.settings import Settings
 from pipelines.settings.endpoints import OPERATIONS
-from pipelines.stringeex.blocks import (
+from pipelines.stringeex.request_blocks import (
     CLOCK_SKEW_SECONDS,
     Block,
     Counts,

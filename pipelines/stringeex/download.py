@@ -13,11 +13,11 @@ from typing import Any, BinaryIO, NoReturn
 
 import httpx
 
-from pipelines.recordings.audio import NotARecordingError, is_text
-from pipelines.recordings.links import recording_url, redirect_target
+from pipelines.stringeex.audio import NotARecordingError, is_text
 from pipelines.stringeex.auth import TOKEN_HEADER
 from pipelines.stringeex.client import RetryPolicy, StringeeXClient
 from pipelines.stringeex.envelope import RejectedError, parse
+from pipelines.stringeex.recording_links import recording_url, redirect_target
 from transforms.errors import ApiError, AuthenticationError, DataError, RetryableError, TransportError
 
 MAX_BYTES = 4 << 30
