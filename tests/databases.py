@@ -123,18 +123,18 @@ def mariadb() -> Iterator[Server]:
     """Start MariaDB and stop it at the end; ``callhistory`` needs its password, ``root`` none."""
     with _folder() as folder:
         data, socket = folder / "data", folder / "socket"
+        # A server that starts takes the temporary tables it finds for its own, and removes them: no folder is shared.
         user = [f"--user={os.environ.get('USER', 'root')}"] if os.geteuid() == 0 else []
         subprocess.run(
             ["mariadb-install-db", "--no-defaults", *user, f"--datadir={data}", "--skip-test-db",
-             "--auth-root-authentication-method=normal", "--innodb-log-file-size=8M"],
+             "--auth-root-authentication-method=normal", "--innodb-log-file-size=8M", f"--tmpdir={folder}"],
             check=True, capture_output=True,
         )  # fmt: skip
         command = [
             "mariadbd", "--no-defaults", *user, f"--datadir={data}", f"--socket={socket}", "--skip-networking",
             f"--pid-file={folder / 'pid'}", "--innodb-flush-log-at-trx-commit=2", "--innodb-log-file-size=32M",
             "--max-allowed-packet=64M", "--local-infile=1", "--skip-log-bin",
-            "--innodb-flush-method=nosync", "--skip-innodb-doublewrite",
-             "--skip-name-resolve",
+            "--innodb-flush-method=nosync", "--skip-innodb-doublewrite", "--skip-name-resolve", f"--tmpdir={folder}",
         ]  # fmt: skip
         processes: list[subprocess.Popen[bytes]] = []
 
