@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from moto.server import ThreadedMotoServer
 
 from pipelines.context import Stores, open_pipeline, open_stores, utc_now
+from pipelines.export.run import plan_days, run_plans
 from pipelines.recordings.archive import ArchiveSummary, OnEvent, archive_recordings
-from pipelines.run import plan_days, run_plans
 from pipelines.settings import Settings, load_settings
 from pipelines.simulator import Portal
 from pipelines.simulator.audio import recording

@@ -14,11 +14,11 @@ import pandas as pd
 import pyarrow as pa
 import sqlalchemy as sa
 
-from pipelines.claims import LEASE
 from pipelines.context import Pipeline, open_pipeline, utc_now
-from pipelines.run import RunSummary, plan_days, run_plans
+from pipelines.export.claims import LEASE
+from pipelines.export.progress import Event
+from pipelines.export.run import RunSummary, plan_days, run_plans
 from pipelines.settings import Settings, load_settings
-from pipelines.steps import Event
 from pipelines.windows import day_bounds
 from tests.e2e.command import account
 from transforms.calls import normalise

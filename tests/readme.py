@@ -8,8 +8,8 @@ from pathlib import Path
 import typer.main
 
 from pipelines.cli.main import app
-from pipelines.metrics import GAUGES, UP, UP_MEANING
 from pipelines.settings import settings_reference
+from pipelines.watch.metrics import GAUGES, UP, UP_MEANING
 
 README = Path(__file__).parents[1] / "README.md"
 

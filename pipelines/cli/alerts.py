@@ -13,7 +13,7 @@ from pipelines.cli.output import Output, Report
 from transforms.errors import SettingsError
 
 if TYPE_CHECKING:
-    from pipelines.alerts import Alert
+    from pipelines.watch.alerts import Alert
 
 
 @command
@@ -33,9 +33,9 @@ def alerts(
     settings = load_settings(require_api=False)
     if notify and not settings.notify_urls:
         raise SettingsError("CALLHISTORY_NOTIFY_URLS: not set; --notify needs to know whom to tell")
-    from pipelines.alerts import read_alerts
     from pipelines.context import open_stores_to_read, utc_now
-    from pipelines.notify import send_alerts
+    from pipelines.watch.alerts import read_alerts
+    from pipelines.watch.notifications import send_alerts
 
     with open_stores_to_read(settings) as stores:
         found = (send_alerts if notify else read_alerts)(stores, utc_now())

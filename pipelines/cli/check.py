@@ -13,7 +13,7 @@ from pipelines.cli.progress import tell_retries
 from transforms.errors import SettingsError
 
 if TYPE_CHECKING:
-    from pipelines.checks import CheckResult
+    from pipelines.watch.readiness import CheckResult
 
 
 @command
@@ -35,7 +35,7 @@ def check(output: Output) -> Report:
     except SettingsError:
         settings = None
 
-    from pipelines.checks import CheckResult, check_all
+    from pipelines.watch.readiness import CheckResult, check_all
 
     tell_retries(output)
     results = [CheckResult("settings", not problem, problem or "complete")]

@@ -40,7 +40,7 @@ def demo(
     """
     _forget_environment()
     _remove_last_demo()
-    from pipelines.run import plan_days
+    from pipelines.export.run import plan_days
     from pipelines.settings import load_settings
     from pipelines.simulator import spawn
     from pipelines.stringeex.request_budget import Priority

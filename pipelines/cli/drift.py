@@ -28,7 +28,7 @@ def show(output: Output, context: typer.Context) -> Report:
 
     settings = load_settings(require_api=False)
     from pipelines.context import open_stores_to_read, utc_now
-    from pipelines.drift import read_drift
+    from pipelines.export.drift import read_drift
 
     with open_stores_to_read(settings) as stores:
         found = [change.to_dict() for change in read_drift(stores, utc_now())]
@@ -49,7 +49,7 @@ def accept(
 
     settings = load_settings(require_api=False)
     from pipelines.context import open_stores_in_use, utc_now
-    from pipelines.drift import accept_field
+    from pipelines.export.drift import accept_field
 
     with open_stores_in_use(settings) as stores:
         accept_field(stores.state, field, utc_now())

@@ -18,7 +18,7 @@ from pipelines.cli.progress import RunProgress, tell_retries
 
 if TYPE_CHECKING:
     from pipelines.context import Pipeline
-    from pipelines.planner import DayPlan
+    from pipelines.export.planner import DayPlan
     from pipelines.settings import Settings
     from pipelines.stringeex.request_budget import Priority
 
@@ -40,10 +40,10 @@ def export(output: Output) -> Report:
         from pipelines.flows import run_export_flow
 
         return summary_report(run_export_flow())
-    from pipelines.notify import notified
-    from pipelines.run import plan_export
-    from pipelines.run_ends import RunKind
+    from pipelines.export.run import plan_export
     from pipelines.stringeex.request_budget import Priority
+    from pipelines.watch.last_runs import RunKind
+    from pipelines.watch.notifications import notified
 
     def run() -> dict[str, Any]:
         return run_in_process(output, settings, plan_export, Priority.EXPORT)
@@ -98,10 +98,10 @@ def backfill(
         return summary_report(
             run_backfill_flow(first_date, last_date, force, dask=dask, accept_vanished=accept_vanished)
         )
-    from pipelines.notify import notified
-    from pipelines.run import plan_days
-    from pipelines.run_ends import RunKind
+    from pipelines.export.run import plan_days
     from pipelines.stringeex.request_budget import Priority
+    from pipelines.watch.last_runs import RunKind
+    from pipelines.watch.notifications import notified
 
     def plan(pipeline: Pipeline, now: datetime) -> Sequence[DayPlan]:
         return plan_days(pipeline, first_date, last_date, now, force=force)
@@ -122,7 +122,7 @@ def run_in_process(
 ) -> dict[str, Any]:
     """Export what ``plan`` says is due, showing progress; return `RunSummary.to_dict`."""
     from pipelines.context import open_pipeline, utc_now
-    from pipelines.run import run_plans
+    from pipelines.export.run import run_plans
 
     tell_retries(output)
     with open_pipeline(settings, priority) as pipeline:
@@ -192,8 +192,8 @@ def _show_summary(console: Console, summary: Mapping[str, Any]) -> None:
 
 def _dry_run(settings: Settings, first: date, last: date, *, force: bool) -> Report:
     from pipelines.context import open_stores_to_plan, utc_now
-    from pipelines.quota import disk_bytes, quota
-    from pipelines.run import plan_days
+    from pipelines.export.forecast import disk_bytes, quota
+    from pipelines.export.run import plan_days
     from pipelines.windows import ranges_as_json
 
     with open_stores_to_plan(settings) as stores:

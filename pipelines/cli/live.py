@@ -19,7 +19,7 @@ from pipelines.cli.progress import tell_retries
 
 if TYPE_CHECKING:
     from pipelines.context import Stores
-    from pipelines.live import Snapshot
+    from pipelines.watch.live_calls import Snapshot
     from transforms.live_calls import LiveCall
 
 
@@ -42,10 +42,10 @@ def live(
 
     settings = load_settings()
     from pipelines.context import open_stores
-    from pipelines.live import take_snapshot
     from pipelines.stringeex.client import StringeeXClient
     from pipelines.stringeex.operations import StringeeX
     from pipelines.stringeex.request_budget import Priority
+    from pipelines.watch.live_calls import take_snapshot
 
     tell_retries(output)
     with ExitStack() as stack:

@@ -46,7 +46,7 @@ def metrics(
     if address is not None:
         return _serve(output, settings, *address)
     from pipelines.context import open_stores_to_read
-    from pipelines.metrics import exposition, read, samples, write
+    from pipelines.watch.metrics import exposition, read, samples, write
 
     with open_stores_to_read(settings) as stores:
         reading = read(stores)
@@ -75,7 +75,7 @@ def _address(listen: str) -> tuple[str, int]:
 def _serve(output: Output, settings: Settings, host: str, port: int) -> Report:
     from prometheus_client import start_http_server
 
-    from pipelines.metrics import scraped_registry
+    from pipelines.watch.metrics import scraped_registry
 
     try:
         server, thread = start_http_server(port, host, scraped_registry(settings))

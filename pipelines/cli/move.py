@@ -11,7 +11,7 @@ from pipelines.cli.command import DONE, INCOMPLETE, command
 from pipelines.cli.output import Output, Report, table
 
 if TYPE_CHECKING:
-    from pipelines.move import Move
+    from pipelines.proof.move import Move
 
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -24,7 +24,7 @@ def move(output: Output) -> Report:
     nothing behind, and is done again. Ends with exit code 3 when a table differs afterwards.
     """
     from pipelines.cli.progress import tell_retries
-    from pipelines.move import move as move_warehouse
+    from pipelines.proof.move import move as move_warehouse
     from pipelines.settings import load_settings
 
     tell_retries(output)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
-    from pipelines.planner import DayPlan
-    from pipelines.steps import Event
+    from pipelines.export.planner import DayPlan
+    from pipelines.export.progress import Event
 
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -49,7 +49,7 @@ class RunProgress:
 
     def __call__(self, event: Event) -> None:
         """Take note of a step."""
-        from pipelines.steps import Step
+        from pipelines.export.progress import Step
 
         with self._lock:
             self._rows_read[event.window] = max(event.rows_read, self._rows_read.get(event.window, 0))

@@ -53,11 +53,11 @@ def archive(
 
         return archive_report(run_archive_flow(again))
     from pipelines.context import open_stores_in_use
-    from pipelines.notify import notified
     from pipelines.recordings.archive import archive_recordings
-    from pipelines.run_ends import RunKind
     from pipelines.stringeex.client import StringeeXClient
     from pipelines.stringeex.request_budget import Priority
+    from pipelines.watch.last_runs import RunKind
+    from pipelines.watch.notifications import notified
 
     tell_retries(output)
 

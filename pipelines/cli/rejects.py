@@ -15,7 +15,7 @@ from pipelines.cli.output import Output, Report, counted, table
 from pipelines.cli.replay import carry_out, replay_report
 
 if TYPE_CHECKING:
-    from pipelines.rejects import RejectGroup
+    from pipelines.proof.rejects import RejectGroup
 
 _PAYLOADS_SHOWN = 10
 
@@ -42,7 +42,7 @@ def list_(
     settings = load_settings(require_api=False)
     first_date, last_date = date_range(first, last, datetime.now(settings.timezone).date())
     from pipelines.context import open_stores_to_read
-    from pipelines.rejects import list_rejects
+    from pipelines.proof.rejects import list_rejects
 
     with open_stores_to_read(settings) as stores:
         groups = list_rejects(stores, first_date, last_date, with_payloads=_PAYLOADS_SHOWN if show_payload else 0)
@@ -62,8 +62,8 @@ def retry(output: Output, first: _From = None, last: _To = None) -> Report:
     settings = load_settings(require_api=False)
     first_date, last_date = date_range(first, last, datetime.now(settings.timezone).date())
     from pipelines.context import open_stores_in_use
-    from pipelines.rejects import count_rejects, list_rejects
-    from pipelines.replay import plan_replay
+    from pipelines.proof.rejects import count_rejects, list_rejects
+    from pipelines.proof.replay import plan_replay
 
     with open_stores_in_use(settings) as stores:
         groups = list_rejects(stores, first_date, last_date)

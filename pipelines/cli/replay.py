@@ -15,7 +15,7 @@ from pipelines.cli.output import Output, Report, counted, table
 
 if TYPE_CHECKING:
     from pipelines.context import Stores
-    from pipelines.replay import WindowReplay
+    from pipelines.proof.replay import WindowReplay
 
 _LINES_SHOWN = 40
 _WORDS = {"nothing": "right as it is", "in_place": "in place", "anew": "anew", "failed": "FAILED"}
@@ -41,7 +41,7 @@ def replay(
     first_date, last_date = parse_date("--from", first), parse_date("--to", last)
     date_range(first, last, datetime.now(settings.timezone).date())
     from pipelines.context import open_stores
-    from pipelines.replay import plan_replay
+    from pipelines.proof.replay import plan_replay
 
     with open_stores(settings) as stores:
         plans = plan_replay(stores, first_date, last_date, with_values=diff)
@@ -52,14 +52,14 @@ def replay(
 
 def carry_out(output: Output, stores: Stores, plans: Sequence[WindowReplay]) -> None:
     """Replay what is planned, and tell of each window when it is done."""
-    from pipelines.replay import replay as replay_windows
+    from pipelines.proof.replay import replay as replay_windows
 
     replay_windows(stores, plans, on_done=lambda done: output.log(f"{done.window.label} {_WORDS[done.action]}"))
 
 
 def replay_report(plans: Sequence[WindowReplay], *, is_diff: bool = False, **more: int) -> Report:
     """Return what a replay ends with; ``more`` is added to its counts."""
-    from pipelines.replay import Action
+    from pipelines.proof.replay import Action
 
     is_done = not any(plan.action is Action.FAILED for plan in plans)
     data = {

@@ -13,7 +13,7 @@ from pipelines.cli.command import DONE, INCOMPLETE, command
 from pipelines.cli.output import Output, Report, counted
 
 if TYPE_CHECKING:
-    from pipelines.status import DayStatus, LateChanges, Status
+    from pipelines.watch.status import DayStatus, LateChanges, Status
 
 _MARKS = {
     "settled": ("s", "green"),
@@ -41,9 +41,9 @@ def status(output: Output) -> Report:
     from pipelines.settings import load_settings
 
     settings = load_settings(require_api=False)
-    from pipelines.alerts import find_alerts
     from pipelines.context import open_stores_to_read, utc_now
-    from pipelines.status import read_status
+    from pipelines.watch.alerts import find_alerts
+    from pipelines.watch.status import read_status
 
     with open_stores_to_read(settings) as stores:
         found = read_status(stores, utc_now())

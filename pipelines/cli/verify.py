@@ -15,7 +15,7 @@ from pipelines.cli.output import Output, Report, counted, table
 from pipelines.cli.progress import tell_retries
 
 if TYPE_CHECKING:
-    from pipelines.verify import DayCheck
+    from pipelines.proof.verify import DayCheck
 
 _DAYS_SHOWN = 40
 _DIFFERENCES_SHOWN = 40
@@ -44,8 +44,8 @@ def verify(
     settings = load_settings(require_api=not offline)
     first_date, last_date = date_range(first, last, datetime.now(settings.timezone).date())
     from pipelines.context import open_pipeline_to_read, open_stores_to_read
+    from pipelines.proof.verify import days_to_verify, verify_day
     from pipelines.stringeex.request_budget import Priority
-    from pipelines.verify import days_to_verify, verify_day
     from pipelines.windows import ranges_as_json
 
     tell_retries(output)

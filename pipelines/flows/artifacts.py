@@ -21,7 +21,7 @@ from prefect.artifacts import (
 from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from pipelines.context import Stores, utc_now
-from pipelines.status import read_status
+from pipelines.watch.status import read_status
 
 SUMMARY_ARTIFACT = "callhistory-run-summary"
 ARCHIVE_ARTIFACT = "callhistory-archive-summary"

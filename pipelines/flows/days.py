@@ -17,13 +17,13 @@ from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
 from prefect.states import Cancelled, Completed, Failed
 
-from pipelines.export import Outcome, Stopped, WindowResult, export_day
+from pipelines.export.planner import DayPlan
+from pipelines.export.run import finish_claimed_days, follow_moved_calls, summarise
+from pipelines.export.window import Outcome, Stopped, WindowResult, export_day
 from pipelines.flows.artifacts import Progress, show_run
 from pipelines.flows.runners import Runner
 from pipelines.flows.shared import Share, shared_run
 from pipelines.flows.states import TAG, failed
-from pipelines.planner import DayPlan
-from pipelines.run import finish_claimed_days, follow_moved_calls, summarise
 from pipelines.stringeex.request_budget import Priority
 from pipelines.windows import Window
 from transforms.errors import CallHistoryError, RetryableError

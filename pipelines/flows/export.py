@@ -11,15 +11,15 @@ from prefect.client.schemas.objects import State
 from pydantic import Field
 
 from pipelines.context import Pipeline, utc_now
+from pipelines.export.planner import DayPlan
+from pipelines.export.run import new_run_id, plan_days, plan_export, plan_recent
 from pipelines.flows.days import run_days
 from pipelines.flows.runners import DASK, runner_for
 from pipelines.flows.shared import shared_run
 from pipelines.flows.states import failed, named, tells_crash, told
-from pipelines.planner import DayPlan
-from pipelines.run import new_run_id, plan_days, plan_export, plan_recent
-from pipelines.run_ends import RunKind
 from pipelines.settings import load_settings
 from pipelines.stringeex.request_budget import Priority
+from pipelines.watch.last_runs import RunKind
 from transforms.errors import SettingsError
 
 

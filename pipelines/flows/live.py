@@ -9,12 +9,12 @@ from prefect.client.schemas.objects import State
 
 from pipelines.context import open_stores
 from pipelines.flows.states import failed, named
-from pipelines.live import take_snapshot
 from pipelines.logs import set_up_logs
 from pipelines.settings import load_settings
 from pipelines.stringeex.client import StringeeXClient
 from pipelines.stringeex.operations import StringeeX
 from pipelines.stringeex.request_budget import Priority
+from pipelines.watch.live_calls import take_snapshot
 from transforms.errors import CallHistoryError
 
 

@@ -11,10 +11,10 @@ from pipelines.context import open_stores_in_use
 from pipelines.flows.artifacts import show_archive
 from pipelines.flows.states import named, tells_crash, told
 from pipelines.recordings.archive import archive_recordings as drain_recordings
-from pipelines.run_ends import RunKind
 from pipelines.settings import load_settings
 from pipelines.stringeex.client import StringeeXClient
 from pipelines.stringeex.request_budget import Priority
+from pipelines.watch.last_runs import RunKind
 
 
 @flow(

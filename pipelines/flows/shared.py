@@ -9,9 +9,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from pipelines.context import open_pipeline, utc_now
-from pipelines.drift import read_beliefs
-from pipelines.export import Run
-from pipelines.run import requests_sent
+from pipelines.export.drift import read_beliefs
+from pipelines.export.run import requests_sent
+from pipelines.export.window import Run
 from pipelines.settings import load_settings
 from pipelines.stringeex.request_budget import Priority
 

@@ -12,9 +12,9 @@ from prefect.flows import FlowStateHook
 from prefect.states import Failed
 
 from pipelines.logs import set_up_logs
-from pipelines.notify import notified, notify_run_end
-from pipelines.run_ends import RunKind, problem_of
 from pipelines.settings import load_settings
+from pipelines.watch.last_runs import RunKind, problem_of
+from pipelines.watch.notifications import notified, notify_run_end
 from transforms.errors import CallHistoryError
 
 TAG = "callhistory"

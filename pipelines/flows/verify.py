@@ -11,10 +11,10 @@ from pydantic import Field
 from pipelines.context import open_pipeline_to_read, open_stores_to_read, utc_now
 from pipelines.flows.artifacts import show_verification
 from pipelines.flows.states import named, tells_crash, told
-from pipelines.run_ends import RunKind
+from pipelines.proof.verify import DayCheck, days_to_verify, verify_day
 from pipelines.settings import load_settings
 from pipelines.stringeex.request_budget import Priority
-from pipelines.verify import DayCheck, days_to_verify, verify_day
+from pipelines.watch.last_runs import RunKind
 from pipelines.windows import ONE_DAY, local_date
 
 VERIFIED_DAYS = 42

@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipelines.cli.main import app
-from pipelines.run import run_plans
+from pipelines.export.run import run_plans
 from pipelines.settings import load_settings
 from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
 from pipelines.simulator import faults as fault
@@ -194,7 +194,7 @@ def test_a_failed_window_is_told_and_the_others_are_exported(run, portal):
 
 
 def test_a_day_that_another_run_has_claimed_is_left_to_it_and_said_so(run, portal, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipelines.run.run_plans", partial(run_plans, patience=timedelta(0)))
+    monkeypatch.setattr("pipelines.export.run.run_plans", partial(run_plans, patience=timedelta(0)))
     day = TODAY - timedelta(days=1)
     assert run("backfill", "--from", day.isoformat(), "--to", day.isoformat()).exit_code == 0
     with duckdb.connect(str(tmp_path / "data/warehouse.duckdb")) as connection:

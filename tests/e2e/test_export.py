@@ -16,9 +16,9 @@ import sqlalchemy as sa
 import stamina
 
 from pipelines.context import utc_now
-from pipelines.export import READ_ATTEMPTS, Event, Outcome, Step
-from pipelines.planner import Due
-from pipelines.run import RunSummary, plan_days
+from pipelines.export.planner import Due
+from pipelines.export.run import RunSummary, plan_days
+from pipelines.export.window import READ_ATTEMPTS, Event, Outcome, Step
 from pipelines.simulator import (
     Portal,
     PortalOptions,

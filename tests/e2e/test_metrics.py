@@ -16,9 +16,9 @@ import duckdb
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipelines.metrics import GAUGES, UP
 from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
 from pipelines.simulator import faults as fault
+from pipelines.watch.metrics import GAUGES, UP
 from pipelines.windows import day_bounds
 from tests.e2e.command import account, callhistory_here, command_line, environment
 from tests.exports import ZONE

@@ -13,7 +13,7 @@ import duckdb
 import pytest
 import sqlalchemy as sa
 
-from pipelines import move as move_module
+from pipelines.proof import move as move_module
 from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
 from sinks.transfer import contents
 from sinks.warehouse import Warehouse
@@ -121,7 +121,7 @@ def test_killed_half_way_it_leaves_nothing_and_is_done_again(
     new_url = postgresql_url() if kind == "postgresql" else f"duckdb:///{tmp_path}/new.duckdb"
     half_way = """
 import os, signal
-from pipelines.move import move
+from pipelines.proof.move import move
 from pipelines.settings import load_settings
 move(load_settings(None), lambda table, rows: table == "call_versions" and os.kill(os.getpid(), signal.SIGKILL))
 """

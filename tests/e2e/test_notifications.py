@@ -14,13 +14,13 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from pipelines.context import open_stores_to_read, utc_now
-from pipelines.notify import deliver, notified
-from pipelines.run import run_plans
-from pipelines.run_ends import RunKind, read_run_end
+from pipelines.export.run import run_plans
 from pipelines.settings import load_settings
 from pipelines.simulator import CREDENTIALS, NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
 from pipelines.simulator import faults as fault
-from pipelines.status import read_status
+from pipelines.watch.last_runs import RunKind, read_run_end
+from pipelines.watch.notifications import deliver, notified
+from pipelines.watch.status import read_status
 from pipelines.windows import day_bounds
 from sinks.ledger import ClaimedDay, Ledger
 from sinks.warehouse import Warehouse
@@ -107,7 +107,7 @@ def test_a_day_that_another_run_keeps_for_too_long_is_no_green_run(
     portal: Portal, receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     portal.faults.clear()
-    monkeypatch.setattr("pipelines.run.run_plans", partial(run_plans, patience=timedelta(0)))
+    monkeypatch.setattr("pipelines.export.run.run_plans", partial(run_plans, patience=timedelta(0)))
     with running(portal, tmp_path, CALLHISTORY_NOTIFY_URLS=receiver.url) as run:
         start, end = day_bounds(FIRST, ZONE)
         theirs = ClaimedDay(FIRST, start, end, "theirs/1")

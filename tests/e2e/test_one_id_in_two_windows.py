@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import stamina
 
-from pipelines.planner import Due
-from pipelines.run import plan_export, run_plans
+from pipelines.export.planner import Due
+from pipelines.export.run import plan_export, run_plans
 from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
 from pipelines.windows import day_bounds
 from tests.exports import FIRST, ZONE, Export, export_of, range_ms
@@ -91,7 +91,7 @@ def test_while_both_days_serve_it_the_later_row_is_the_call(
         assert export.warehouse(CALLS).equals(calls)
         assert export.files() == files
     with export.open() as pipeline:
-        from pipelines.verify import verify_day
+        from pipelines.proof.verify import verify_day
 
         now = day_bounds(SECOND, ZONE)[1] + DAY
         checks = [verify_day(pipeline, day, now) for day in (FIRST, SECOND)]

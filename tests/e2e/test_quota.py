@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipelines.context import open_stores, utc_now
-from pipelines.quota import disk_bytes, quota
-from pipelines.run import plan_days
+from pipelines.export.forecast import disk_bytes, quota
+from pipelines.export.run import plan_days
 from pipelines.settings import load_settings
 
 

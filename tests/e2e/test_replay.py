@@ -15,7 +15,7 @@ import sqlalchemy as sa
 import stamina
 
 import transforms.calls
-from pipelines.planner import Due
+from pipelines.export.planner import Due
 from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
 from pipelines.windows import day_bounds
 from sinks.ledger import ClaimedDay

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pytest
 import stamina
 
-from pipelines.run import RunSummary
+from pipelines.export.run import RunSummary
 from pipelines.simulator import (
     NO_LIMITS,
     Clock,

@@ -29,8 +29,8 @@ import sqlalchemy as sa
 import stamina
 
 from pipelines.context import open_pipeline
-from pipelines.export import Event, Step
-from pipelines.run import RunSummary, plan_days, run_plans
+from pipelines.export.run import RunSummary, plan_days, run_plans
+from pipelines.export.window import Event, Step
 from pipelines.settings import Settings, load_settings
 from sinks.warehouse import Warehouse
 from transforms.errors import StorageError

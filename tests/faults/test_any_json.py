@@ -12,7 +12,7 @@ import stamina
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from pipelines.export import Outcome
+from pipelines.export.window import Outcome
 from pipelines.simulator import Fault, Portal
 from pipelines.simulator.wire import Request, Response
 from sinks.raw import raw_files, read_raw

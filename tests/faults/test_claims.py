@@ -15,10 +15,10 @@ import pytest
 import sqlalchemy as sa
 import stamina
 
-from pipelines.export import Outcome, Step
-from pipelines.run import RunSummary, plan_days
+from pipelines.export.progress import Event
+from pipelines.export.run import RunSummary, plan_days
+from pipelines.export.window import Outcome, Step
 from pipelines.simulator import Portal
-from pipelines.steps import Event
 from sinks.ledger import ClaimedDay, Ledger, WindowStatus, attempt_of
 from sinks.parquet import Lake
 from sinks.warehouse import Warehouse

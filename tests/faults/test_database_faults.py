@@ -13,8 +13,8 @@ import pytest
 import sqlalchemy as sa
 import stamina
 
-from pipelines.export import Event, Outcome, Step
-from pipelines.run import RunSummary
+from pipelines.export.run import RunSummary
+from pipelines.export.window import Event, Outcome, Step
 from pipelines.simulator import Portal
 from sinks.warehouse import Warehouse
 from tests.exports import FIRST, assert_holds, range_ms

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import stamina
 
-from pipelines.export import Event, Outcome, Step
-from pipelines.run import RunSummary
+from pipelines.export.run import RunSummary
+from pipelines.export.window import Event, Outcome, Step
 from pipelines.simulator import Fault, Portal, SimulatedPortal
 from pipelines.simulator import faults as fault
 from pipelines.simulator.data_faults import DuplicateIds, FieldAs

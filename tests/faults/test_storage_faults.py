@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.export import Event, Outcome, Step
+from pipelines.export.window import Event, Outcome, Step
 from pipelines.simulator import Portal
 from sinks.identity import IDENTITY_FILE
 from tests.exports import FIRST, assert_holds, range_ms

@@ -36,7 +36,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from pipelines import flows
 from pipelines.context import open_pipeline, utc_now
-from pipelines.run import plan_days, run_plans
+from pipelines.export.run import plan_days, run_plans
 from pipelines.settings import load_settings
 from pipelines.simulator import CREDENTIALS, SimulatedPortal
 from pipelines.simulator.faults import Envelope, Hook, Status

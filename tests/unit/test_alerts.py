@@ -12,9 +12,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.alerts import FEWEST_CALLS, AlertKind, find_alerts, is_abnormal
-from pipelines.quota import Quota
-from pipelines.status import DayState, DayStatus, Status
+from pipelines.export.forecast import Quota
+from pipelines.watch.alerts import FEWEST_CALLS, AlertKind, find_alerts, is_abnormal
+from pipelines.watch.status import DayState, DayStatus, Status
 from pipelines.windows import ONE_DAY, day_bounds
 from sinks.recordings import RecordingStatus
 

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.planner import DayPlan, Due, next_reread, plan
+from pipelines.export.planner import DayPlan, Due, next_reread, plan
 from pipelines.windows import Window, day_bounds, day_windows
 from sinks.ledger import LedgerRow, WindowStatus
 

@@ -8,10 +8,10 @@ from datetime import date, datetime
 from typing import Any
 
 from pipelines.context import Pipeline, Stores
-from pipelines.planner import windows_of
-from pipelines.publish import window_spool
-from pipelines.status import days_asked_for
+from pipelines.export.planner import windows_of
+from pipelines.export.publish import window_spool
 from pipelines.stringeex.count import count_calls
+from pipelines.watch.status import days_asked_for
 from pipelines.windows import Window, days_between, local_date
 from sinks.comparison import IDS_NAMED, Comparison, Difference, Kind, Place
 from sinks.ledger import LedgerRow, WindowStatus

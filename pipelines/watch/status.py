@@ -11,10 +11,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipelines.context import Stores
-from pipelines.drift import Drift, read_drift
-from pipelines.planner import windows_of
-from pipelines.quota import Quota, quota
-from pipelines.run import plan_next_export
+from pipelines.export.drift import Drift, read_drift
+from pipelines.export.forecast import Quota, quota
+from pipelines.export.planner import windows_of
+from pipelines.export.run import plan_next_export
 from pipelines.windows import ONE_DAY, Window, day_ranges, days_between, local_date, ranges_as_json
 from sinks.ledger import LedgerRow, WindowStatus
 from sinks.recordings import UNDONE, Recordings, RecordingStatus

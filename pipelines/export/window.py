@@ -11,13 +11,13 @@ from enum import StrEnum
 
 import stamina
 
-from pipelines.claims import LEASE, PATIENCE, keep_claim
 from pipelines.context import Pipeline, utc_now
-from pipelines.doubts import Beliefs, DayLosses, Judgement, RowsRead, judge
+from pipelines.export.claims import LEASE, PATIENCE, keep_claim
+from pipelines.export.doubts import Beliefs, DayLosses, Judgement, RowsRead, judge
+from pipelines.export.planner import DayPlan, Due, PlannedWindow
+from pipelines.export.progress import Event, OnEvent, Step
+from pipelines.export.publish import HeldError, Publication, publish, window_spool
 from pipelines.logs import log_context
-from pipelines.planner import DayPlan, Due, PlannedWindow
-from pipelines.publish import HeldError, Publication, publish, window_spool
-from pipelines.steps import Event, OnEvent, Step
 from pipelines.stringeex.history import WindowRead
 from pipelines.stringeex.history_part import ReadAgainError
 from pipelines.windows import Window

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipelines.context import Stores
-from pipelines.doubts import NEEDED_FIELDS, Beliefs
+from pipelines.export.doubts import NEEDED_FIELDS, Beliefs
 from pipelines.windows import ONE_DAY, local_date
 from sinks.state import State
 from transforms.calls import KNOWN_FIELDS

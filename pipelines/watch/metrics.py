@@ -9,12 +9,12 @@ from prometheus_client import CollectorRegistry, generate_latest, write_to_textf
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from pipelines.alerts import AlertKind, find_alerts
 from pipelines.context import Stores, open_stores_to_read, utc_now
 from pipelines.logs import logger
-from pipelines.run_ends import RunEnd, RunKind, read_run_end
 from pipelines.settings import Settings
-from pipelines.status import Status, read_status
+from pipelines.watch.alerts import AlertKind, find_alerts
+from pipelines.watch.last_runs import RunEnd, RunKind, read_run_end
+from pipelines.watch.status import Status, read_status
 from transforms.errors import CallHistoryError
 
 UP = "callhistory_up"

@@ -13,13 +13,13 @@ from datetime import date, datetime, timedelta
 from queue import SimpleQueue
 from typing import Any
 
-from pipelines.claims import LEASE, PATIENCE
 from pipelines.context import Pipeline, Stores, utc_now
-from pipelines.drift import Drift, new_drift, note_missing_fields, read_beliefs
-from pipelines.export import Outcome, Run, Stopped, WindowResult, export_day
+from pipelines.export.claims import LEASE, PATIENCE
+from pipelines.export.drift import Drift, new_drift, note_missing_fields, read_beliefs
+from pipelines.export.planner import DayPlan, plan
+from pipelines.export.progress import Event, OnEvent
+from pipelines.export.window import Outcome, Run, Stopped, WindowResult, export_day
 from pipelines.logs import logger
-from pipelines.planner import DayPlan, plan
-from pipelines.steps import Event, OnEvent
 from pipelines.windows import ONE_DAY, Window, local_date, ranges_as_json
 from sinks.certificate import sum_of_hashes
 from sinks.ledger import LedgerRow, WindowStatus

@@ -16,9 +16,9 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from pipelines.context import Stores
-from pipelines.doubts import DayLosses, Judgement
-from pipelines.planner import next_reread
-from pipelines.steps import Step
+from pipelines.export.doubts import DayLosses, Judgement
+from pipelines.export.planner import next_reread
+from pipelines.export.progress import Step
 from pipelines.windows import Window, day_bounds
 from sinks.bookkeeping import all_new, as_in_warehouse
 from sinks.late_changes import add_late_changes

@@ -18,11 +18,11 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
-from pipelines.claims import LEASE, keep_claim
 from pipelines.context import Stores, utc_now
-from pipelines.doubts import Judgement
-from pipelines.publish import Publication, Published, publish, window_spool
-from pipelines.verify import compare_window, fill_from_raw
+from pipelines.export.claims import LEASE, keep_claim
+from pipelines.export.doubts import Judgement
+from pipelines.export.publish import Publication, Published, publish, window_spool
+from pipelines.proof.verify import compare_window, fill_from_raw
 from pipelines.windows import Window, day_bounds, days_between, local_date
 from sinks.comparison import Comparison, Difference, Kind, Place, TableDifference
 from sinks.ledger import ClaimedDay, LedgerRow, WindowStatus, attempt_of

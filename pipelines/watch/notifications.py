@@ -14,11 +14,11 @@ from zoneinfo import ZoneInfo
 
 from pydantic import SecretStr
 
-from pipelines.alerts import Alert, read_alerts
 from pipelines.context import Stores, open_stores_to_read, utc_now
 from pipelines.logs import logger
-from pipelines.run_ends import RunEnd, RunKind, keep_run_end, lasts, problem_of, read_run_end
 from pipelines.settings import Settings
+from pipelines.watch.alerts import Alert, read_alerts
+from pipelines.watch.last_runs import RunEnd, RunKind, keep_run_end, lasts, problem_of, read_run_end
 from transforms.errors import CallHistoryError
 
 _TOLD_ALERTS = "told_alerts"

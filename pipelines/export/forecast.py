@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipelines.context import Stores
-from pipelines.planner import DayPlan, PlannedWindow
+from pipelines.export.planner import DayPlan, PlannedWindow
 
 _UNKNOWN_PAGE_ROWS = 100
 _SECONDS_PER_HOUR = 3600

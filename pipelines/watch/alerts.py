@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from pipelines.context import Stores
-from pipelines.status import DayState, DayStatus, DisputedWindow, Status, read_status
+from pipelines.watch.status import DayState, DayStatus, DisputedWindow, Status, read_status
 from pipelines.windows import ONE_DAY, day_bounds, local_date
 
 WEEKS_COMPARED = 8

@@ -1,0 +1,1 @@
+"""What an operator looks at: status, alerts, metrics, notifications, readiness for an export, and calls in progress."""
