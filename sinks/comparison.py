@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from sinks.bookkeeping import TIMES
 from sinks.copies import CALL_COLUMNS, REJECT_COLUMNS, WindowCopy, fetched
 from sinks.parquet import Lake, rows_between
+from sinks.row_times import TIMES
 from sinks.scratch import scratch_folder
-from sinks.sorting import quoted, sorting_connection
+from sinks.scratch_database import quoted, sorting_connection
 from sinks.spool import BATCH_ROWS, Spool
 from sinks.warehouse import Warehouse
 from transforms.errors import DataError

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from sinks.bookkeeping import TIMES
-from sinks.certificate import content_hash
-from sinks.sorting import quoted
+from sinks.content_hash import content_hash
+from sinks.row_times import TIMES
+from sinks.scratch_database import quoted
 from sinks.spool import BATCH_ROWS
 from sinks.warehouse import Warehouse
 from transforms.errors import DataError

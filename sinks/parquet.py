@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sinks.certificate import MultisetHash, content_hash
+from sinks.content_hash import MultisetHash, content_hash
 from sinks.scratch import explained
 from sinks.storage import Storage
 from transforms.schema import CALL_PARTICIPANTS, CALLS, Table

@@ -20,7 +20,7 @@ from typing import BinaryIO, cast
 import orjson
 import pyarrow as pa
 
-from sinks.certificate import MultisetHash
+from sinks.content_hash import MultisetHash
 from sinks.storage import Storage
 from transforms.errors import DataError
 from transforms.json_text import JsonValue, exact_json, parse_json

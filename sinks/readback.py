@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from sinks.copies import entries_of_calls, fetched, recomputed_row_hashes
 from sinks.scratch import scratch_folder
-from sinks.sorting import sorting_connection
+from sinks.scratch_database import sorting_connection
 from sinks.spool import BATCH_ROWS
 from sinks.warehouse import Warehouse
 from transforms.schema import CALL_PARTICIPANTS, CALLS, Table

@@ -7,7 +7,7 @@ from functools import cache
 
 import sqlalchemy as sa
 
-from sinks.bookkeeping import TIMES
+from sinks.row_times import TIMES
 from transforms.schema import CALL_PARTICIPANTS, CALLS, REJECTED_ROWS, Column, Table
 from transforms.types import INSTANT, TEXT
 

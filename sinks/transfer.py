@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from sinks.certificate import content_hash
+from sinks.content_hash import content_hash
 from sinks.copies import fetched
 from sinks.warehouse import VIEW_STATE_PREFIX, Warehouse
 from transforms.hashing import text_digests

@@ -9,7 +9,7 @@ from datetime import date, datetime
 import pyarrow as pa
 import sqlalchemy as sa
 
-from sinks.certificate import content_hash
+from sinks.content_hash import content_hash
 from sinks.copies import fetched
 from sinks.warehouse import Warehouse
 from transforms.rejects import RejectReason

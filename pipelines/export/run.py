@@ -21,7 +21,7 @@ from pipelines.export.progress import Event, OnEvent
 from pipelines.export.window import Outcome, Run, Stopped, WindowResult, export_day
 from pipelines.logs import logger
 from pipelines.windows import ONE_DAY, Window, local_date, ranges_as_json
-from sinks.certificate import sum_of_hashes
+from sinks.content_hash import sum_of_hashes
 from sinks.ledger import LedgerRow, WindowStatus
 from sinks.parquet import Lake
 

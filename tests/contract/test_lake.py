@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sinks.certificate import content_hash
+from sinks.content_hash import content_hash
 from sinks.parquet import ROW_GROUP_ROWS, Lake, LakeWriter
 from sinks.storage import TEMPORARY_NAME, Storage
 from transforms.errors import StorageError

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pyarrow as pa
 import pytest
 
-from sinks.certificate import content_hash
+from sinks.content_hash import content_hash
 from sinks.merge import Changes, StagedWindow
 from sinks.staged_tables import TIMES_COLUMNS
 from sinks.warehouse import Warehouse

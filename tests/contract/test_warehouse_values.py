@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sinks.certificate import content_hash
+from sinks.content_hash import content_hash
 from sinks.merge import StagedWindow
 from sinks.staged_tables import STAGED_COLUMNS
 from sinks.warehouse import Warehouse
