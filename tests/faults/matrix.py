@@ -40,6 +40,7 @@ _ONE_WRITER = "one writer at a time: the second waits"
 _OTHERS = ("sqlite", "postgresql", "mariadb")
 _NO_MATTER = dict.fromkeys(_OTHERS, "as DuckDB: it ends before any database")
 _DISPUTED = dict.fromkeys(_OTHERS, "as a `totalCount` that is too large")
+_ONE_OF_A_KIND = {"sqlite": "as DuckDB", "mariadb": "as PostgreSQL"}
 _SERVERS_ONLY = {"duckdb": _NO_SERVER, "sqlite": _NO_SERVER}
 
 
@@ -70,7 +71,7 @@ GROUPS: Mapping[str, tuple[Fault, ...]] = {
     ),
     "Storage": (
         Fault("lake-full", "The lake's disk is full: before the raw copy, before the calls, before the participants"),
-        Fault("lake-read-only", "The lake becomes read-only in flight, at the same three points"),
+        Fault("lake-read-only", "The lake becomes read-only in flight, at the same three points", _ONE_OF_A_KIND),
         Fault("database-full", "The database's disk is full when a window is to be published"),
         Fault("spool-full", "The disk of the temporary files is full while a window is read"),
     ),
@@ -115,14 +116,23 @@ GROUPS: Mapping[str, tuple[Fault, ...]] = {
         }.items()
     ),
     "Clock": (
-        Fault("clock-forward", "The machine's clock jumps forward by a day in the middle of a window, and back later"),
-        Fault("clock-backward", "The machine's clock jumps back by a day in the middle of a window"),
+        Fault(
+            "clock-forward",
+            "The machine's clock jumps forward by a day in the middle of a window, and back later",
+            _ONE_OF_A_KIND,
+        ),
+        Fault("clock-backward", "The machine's clock jumps back by a day in the middle of a window", _ONE_OF_A_KIND),
     ),
     "Data": (Fault("any-json", "Any JSON: rows of documented fields and others, with arbitrary values"),),
 }
 FAULTS = {fault.name: fault for group in GROUPS.values() for fault in group}
 
 Cell = Callable[[str, str, str], None]
+
+
+def databases_of(*names: str) -> list[str]:
+    """Return the databases on which these faults, all alike in this, are to be tried."""
+    return [database for database in DATABASES if not any(database in FAULTS[name].left_out for name in names)]
 
 
 def tried(*names: str) -> list[tuple[str, str]]:

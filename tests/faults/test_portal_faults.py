@@ -24,7 +24,7 @@ from tests.exports import FIRST, assert_holds, expected, range_ms
 from tests.faults import processes
 from tests.faults.changes import whole_rows
 from tests.faults.conftest import DAY_AFTER, LAST
-from tests.faults.matrix import DISPUTED_THEN_COMPLETE, FAILED_THEN_COMPLETE, SURVIVED, Cell, tried
+from tests.faults.matrix import DISPUTED_THEN_COMPLETE, FAILED_THEN_COMPLETE, SURVIVED, Cell, databases_of, tried
 from tests.faults.sites import Site
 
 BOTH_OVER = DAY_AFTER + (LAST - FIRST)
@@ -209,7 +209,7 @@ def another_host() -> Iterator[tuple[str, list[dict[str, str]]]]:
         server.server_close()
 
 
-@pytest.mark.parametrize("database", ["duckdb"], indirect=True)
+@pytest.mark.parametrize("database", databases_of("portal-redirects"), indirect=True)
 def test_it_redirects_to_another_host_which_sees_nothing(portal: Portal, place: Site, cell: Cell) -> None:
     with another_host() as (location, seen):
         portal.faults.append(fault.Redirect(location=location, when=first_day))
@@ -231,7 +231,7 @@ MEMORY_GROWTH_BYTES = 250 * 1024 * 1024
 
 
 @pytest.mark.parametrize("name", HUGE)
-@pytest.mark.parametrize("database", ["duckdb"], indirect=True)
+@pytest.mark.parametrize("database", databases_of(*(f"portal-{name}" for name in HUGE)), indirect=True)
 def test_huge_answers_take_bounded_memory(name: str, portal: Portal, place: Site, cell: Cell) -> None:
     make, says = HUGE[name]
     portal.faults.append(make())
@@ -247,6 +247,7 @@ def test_huge_answers_take_bounded_memory(name: str, portal: Portal, place: Site
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize("database", databases_of("clock-forward", "clock-backward"), indirect=True)
 def test_the_machines_clock_jumps(direction: str, portal: Portal, place: Site, cell: Cell) -> None:
     """By a day, between two steps; forward, it is right again the next time, and backward, it stays so for a while."""
     forward = direction == "forward"

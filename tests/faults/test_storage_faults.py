@@ -18,7 +18,7 @@ from tests.exports import FIRST, assert_holds, range_ms
 from tests.faults import processes
 from tests.faults.changes import change, whole_rows
 from tests.faults.conftest import DAY_AFTER
-from tests.faults.matrix import FAILED_THEN_COMPLETE, Cell
+from tests.faults.matrix import FAILED_THEN_COMPLETE, Cell, databases_of
 from tests.faults.processes import ExportError, Job
 from tests.faults.sites import Site
 from transforms.errors import StorageError
@@ -99,6 +99,7 @@ def test_the_lakes_disk_is_full(portal: Portal, place: Site, cell: Cell) -> None
     cell("lake-full", place.database, FAILED_THEN_COMPLETE)
 
 
+@pytest.mark.parametrize("database", databases_of("lake-read-only"), indirect=True)
 def test_the_lake_becomes_read_only_in_flight(portal: Portal, place: Site, cell: Cell) -> None:
     with small_disk(place.data / "lake", "4m") as disk:
         for number, at in enumerate(POINTS):
