@@ -37,9 +37,11 @@ from pipelines.simulator.faults import mixed_faults
 from pipelines.simulator.generator import GeneratedCalls, generate
 from pipelines.simulator.limits import NO_LIMITS, RateLimits
 from pipelines.simulator.oddities import OddRows
-from pipelines.simulator.portal import LogEntry, Portal, PortalOptions
+from pipelines.simulator.options import PortalOptions
+from pipelines.simulator.portal import Portal
 from pipelines.simulator.process import SpawnedPortal, spawn
 from pipelines.simulator.server import SimulatedPortal
+from pipelines.simulator.state import LogEntry
 
 __all__ = [
     "CREDENTIALS",

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from pipelines.simulator.rows import Row
+from pipelines.simulator.state import PortalState
 from pipelines.simulator.wire import Refusal, Request, Response, envelope
-
-if TYPE_CHECKING:
-    from pipelines.simulator.portal import Portal
 
 _LIMIT = 200
 
 
-def realtime(portal: Portal, request: Request) -> Response:
+def realtime(portal: PortalState, request: Request) -> Response:
     """Answer the calls in progress: those a test put there, and generated ones that run at the portal's time."""
     page = request.positive("page", 1)
     limit = min(request.positive("limit", _LIMIT), _LIMIT)
@@ -31,7 +29,7 @@ def realtime(portal: Portal, request: Request) -> Response:
     return envelope(0, "Success", "message", data=data)
 
 
-def current(portal: Portal) -> list[Row]:
+def current(portal: PortalState) -> list[Row]:
     """Return the calls in progress, in the realtime operation's own fields."""
     now_ms = portal.clock.now_ms()
     stopped = {body["callId"] for name, body in portal.operations if name == "stop"}
@@ -53,19 +51,19 @@ def _realtime_row(row: Row, now_ms: int) -> Row:
     }
 
 
-def transfer(portal: Portal, request: Request) -> Response:
+def transfer(portal: PortalState, request: Request) -> Response:
     """Hand a call in progress to somebody else."""
     body = _body_of_running_call(portal, request)
     _check_endpoint(body, "to")
     return _done(portal, "transfer", body)
 
 
-def stop(portal: Portal, request: Request) -> Response:
+def stop(portal: PortalState, request: Request) -> Response:
     """End a call in progress: realtime shows it no longer."""
     return _done(portal, "stop", _body_of_running_call(portal, request))
 
 
-def add_participant(portal: Portal, request: Request) -> Response:
+def add_participant(portal: PortalState, request: Request) -> Response:
     """Bring somebody into a call in progress."""
     body = _body_of_running_call(portal, request)
     _check_endpoint(body, "from")
@@ -84,7 +82,7 @@ def json_body(request: Request) -> dict[str, Any]:
     return body
 
 
-def _body_of_running_call(portal: Portal, request: Request) -> dict[str, Any]:
+def _body_of_running_call(portal: PortalState, request: Request) -> dict[str, Any]:
     body = json_body(request)
     if body.get("callId") not in {call["callId"] for call in current(portal)}:
         raise Refusal(8, "call not found")
@@ -97,6 +95,6 @@ def _check_endpoint(body: dict[str, Any], name: str) -> None:
         raise Refusal(9, f"{name} is invalid")
 
 
-def _done(portal: Portal, name: str, body: dict[str, Any]) -> Response:
+def _done(portal: PortalState, name: str, body: dict[str, Any]) -> Response:
     portal.operations.append((name, body))
     return envelope(0, "Success", portal.options.message_key)

@@ -18,17 +18,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote
 
 import orjson
 
 from pipelines.simulator.faults import fault_from_json
 from pipelines.simulator.limits import RateLimits
+from pipelines.simulator.portal import Portal
 from pipelines.simulator.wire import Request, Response
-
-if TYPE_CHECKING:
-    from pipelines.simulator.portal import Portal
 
 PREFIX = "/_simulator/"
 

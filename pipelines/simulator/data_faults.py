@@ -14,16 +14,14 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
 from pipelines.simulator.fault import Fault
 from pipelines.simulator.generator import generate
 from pipelines.simulator.history import HistoryPage, HistoryQuery
 from pipelines.simulator.rows import Row
-
-if TYPE_CHECKING:
-    from pipelines.simulator.portal import Portal
+from pipelines.simulator.state import PortalState
 
 _INSTANT_FROM_MS = 10**11
 _OTHER_SEEDS = 1_000_003
@@ -45,7 +43,7 @@ class RowFault(DataFault):
     call_id: str | None = None
     share: float = 1.0
 
-    def on_page(self, page: HistoryPage, query: HistoryQuery, portal: Portal) -> HistoryPage:  # noqa: D102
+    def on_page(self, page: HistoryPage, query: HistoryQuery, portal: PortalState) -> HistoryPage:  # noqa: D102
         return dataclasses.replace(page, rows=[self._changed(row) for row in page.rows])
 
     def _changed(self, served: bytes) -> bytes:
@@ -239,23 +237,23 @@ class OtherPortal(DataFault):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._other: Portal | None = None
+        self._other: PortalState | None = None
 
-    def portal_asked(self, portal: Portal) -> Portal:  # noqa: D102
+    def portal_asked(self, portal: PortalState) -> PortalState:  # noqa: D102
         if self._other is None:
             self._other = self._made(portal)
         return self._other
 
-    def _made(self, portal: Portal) -> Portal:
+    def _made(self, portal: PortalState) -> PortalState:
         span = portal.store.span()
         if span is None:
-            return type(portal)(options=portal.options, clock=portal.clock)
+            return PortalState(options=portal.options, clock=portal.clock)
         count, *ends_ms = span
         zone = ZoneInfo(self.timezone)
         first, last = (datetime.fromtimestamp(end_ms / 1000, zone).date() for end_ms in ends_ms)
         total = count if self.calls is None else self.calls
         calls = generate(_OTHER_SEEDS + self.seed, first, (last - first).days + 1, total, timezone=self.timezone)
-        return type(portal)(calls, portal.options, clock=portal.clock)
+        return PortalState(calls, portal.options, clock=portal.clock)
 
 
 def _drawn(name: str, share: float) -> bool:

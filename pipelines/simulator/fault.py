@@ -5,13 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from pipelines.simulator.history import HistoryPage, HistoryQuery
+from pipelines.simulator.state import PortalState
 from pipelines.simulator.wire import Request, Response
-
-if TYPE_CHECKING:
-    from pipelines.simulator.portal import Portal
 
 
 @dataclass(kw_only=True)
@@ -50,11 +48,11 @@ class Fault:
         self.fired += 1
         return self
 
-    def instead(self, portal: Portal, request: Request) -> Response | None:
+    def instead(self, portal: PortalState, request: Request) -> Response | None:
         """Return what is answered without doing anything, or None to go on."""
         return None
 
-    def portal_asked(self, portal: Portal) -> Portal:
+    def portal_asked(self, portal: PortalState) -> PortalState:
         """Return the portal whose calls the history shows."""
         return portal
 
@@ -66,7 +64,7 @@ class Fault:
         """Return the second row of a call, which is served beside ``row`` and counted; null where it has none."""
         return None
 
-    def on_page(self, page: HistoryPage, query: HistoryQuery, portal: Portal) -> HistoryPage:
+    def on_page(self, page: HistoryPage, query: HistoryQuery, portal: PortalState) -> HistoryPage:
         """Return the page of history to serve."""
         return page
 

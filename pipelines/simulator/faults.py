@@ -11,7 +11,7 @@ import dataclasses
 import gzip
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pipelines.simulator.data_faults import (
     DropField,
@@ -26,18 +26,16 @@ from pipelines.simulator.data_faults import (
 )
 from pipelines.simulator.fault import Fault
 from pipelines.simulator.history import MISSING, HistoryPage, HistoryQuery
+from pipelines.simulator.state import PortalState
 from pipelines.simulator.text_faults import LongNumber, RepeatKey
 from pipelines.simulator.wire import Request, Response, envelope
-
-if TYPE_CHECKING:
-    from pipelines.simulator.portal import Portal
 
 
 @dataclass(kw_only=True)
 class Reset(Fault):
     """The connection is reset (RST) before an answer."""
 
-    def instead(self, portal: Portal, request: Request) -> Response:  # noqa: D102
+    def instead(self, portal: PortalState, request: Request) -> Response:  # noqa: D102
         return Response(200, b"", delivery="reset")
 
 
@@ -45,7 +43,7 @@ class Reset(Fault):
 class Close(Fault):
     """The connection is closed without an answer."""
 
-    def instead(self, portal: Portal, request: Request) -> Response:  # noqa: D102
+    def instead(self, portal: PortalState, request: Request) -> Response:  # noqa: D102
         return Response(200, b"", delivery="close")
 
 
@@ -56,7 +54,7 @@ class Status(Fault):
     status: int = 503
     retry_after: str | None = None
 
-    def instead(self, portal: Portal, request: Request) -> Response:  # noqa: D102
+    def instead(self, portal: PortalState, request: Request) -> Response:  # noqa: D102
         headers = {} if self.retry_after is None else {"Retry-After": self.retry_after}
         return Response(self.status, b"upstream error", "text/plain", headers)
 
@@ -67,7 +65,7 @@ class RateLimited(Fault):
 
     retry_after: str | None = None
 
-    def instead(self, portal: Portal, request: Request) -> Response:  # noqa: D102
+    def instead(self, portal: PortalState, request: Request) -> Response:  # noqa: D102
         response = envelope(-429, "Too many requests", portal.options.message_key, 429)
         if self.retry_after is not None:
             response.headers["Retry-After"] = self.retry_after
@@ -81,7 +79,7 @@ class Envelope(Fault):
     r: int = -1
     message: str = "System is busy, please try again"
 
-    def instead(self, portal: Portal, request: Request) -> Response:  # noqa: D102
+    def instead(self, portal: PortalState, request: Request) -> Response:  # noqa: D102
         return envelope(self.r, self.message, portal.options.message_key)
 
 
@@ -103,7 +101,7 @@ class AuthRejected(Fault):
 
     mode: Literal["401", "403", "envelope"] = "401"
 
-    def instead(self, portal: Portal, request: Request) -> Response:  # noqa: D102
+    def instead(self, portal: PortalState, request: Request) -> Response:  # noqa: D102
         return portal.unauthorised("access token is expired", self.mode)
 
 
@@ -113,7 +111,7 @@ class Html(Fault):
 
     status: int = 200
 
-    def instead(self, portal: Portal, request: Request) -> Response:  # noqa: D102
+    def instead(self, portal: PortalState, request: Request) -> Response:  # noqa: D102
         return Response(self.status, b"<!doctype html><title>Bad Gateway</title><h1>Bad Gateway</h1>", "text/html")
 
 
@@ -121,7 +119,7 @@ class Html(Fault):
 class EmptyBody(Fault):
     """The status line of success and nothing behind it."""
 
-    def instead(self, portal: Portal, request: Request) -> Response:  # noqa: D102
+    def instead(self, portal: PortalState, request: Request) -> Response:  # noqa: D102
         return Response(200, b"")
 
 
@@ -131,7 +129,7 @@ class InvalidJson(Fault):
 
     body: str = '{"r":0,"msg":"Success","data":{"totalCount":1,"rows":[{"id":'
 
-    def instead(self, portal: Portal, request: Request) -> Response:  # noqa: D102
+    def instead(self, portal: PortalState, request: Request) -> Response:  # noqa: D102
         return Response(200, self.body.encode())
 
 
@@ -142,7 +140,7 @@ class Redirect(Fault):
     location: str = "https://evilstringee.com/v1/call/history"
     status: int = 302
 
-    def instead(self, portal: Portal, request: Request) -> Response:  # noqa: D102
+    def instead(self, portal: PortalState, request: Request) -> Response:  # noqa: D102
         return Response(self.status, b"", headers={"Location": self.location})
 
 
@@ -152,7 +150,7 @@ class GzipBomb(Fault):
 
     megabytes: int = 256
 
-    def instead(self, portal: Portal, request: Request) -> Response:  # noqa: D102
+    def instead(self, portal: PortalState, request: Request) -> Response:  # noqa: D102
         return Response(200, gzip.compress(b" " * (self.megabytes << 20), 1), headers={"Content-Encoding": "gzip"})
 
 
@@ -160,9 +158,9 @@ class GzipBomb(Fault):
 class Hook(Fault):
     """Calls ``action(portal, request)`` before the answer is made: calls come, go or change while a client reads."""
 
-    action: Callable[[Portal, Request], None]
+    action: Callable[[PortalState, Request], None]
 
-    def instead(self, portal: Portal, request: Request) -> None:  # noqa: D102
+    def instead(self, portal: PortalState, request: Request) -> None:  # noqa: D102
         self.action(portal, request)
 
 
@@ -170,7 +168,7 @@ class Hook(Fault):
 class RepeatPage(Fault):
     """The page before, of the same reading, is served again, cursor and all."""
 
-    def on_page(self, page: HistoryPage, query: HistoryQuery, portal: Portal) -> HistoryPage:  # noqa: D102
+    def on_page(self, page: HistoryPage, query: HistoryQuery, portal: PortalState) -> HistoryPage:  # noqa: D102
         return portal.page_before(query) or page
 
 
@@ -178,7 +176,7 @@ class RepeatPage(Fault):
 class LoopSearchAfter(Fault):
     """The cursor never moves on: it is the one that was sent."""
 
-    def on_page(self, page: HistoryPage, query: HistoryQuery, portal: Portal) -> HistoryPage:  # noqa: D102
+    def on_page(self, page: HistoryPage, query: HistoryQuery, portal: PortalState) -> HistoryPage:  # noqa: D102
         if query.search_after is None:
             return page
         return dataclasses.replace(page, search_after=list(query.search_after))
@@ -190,7 +188,7 @@ class OtherWindow(Fault):
 
     shift_seconds: int = -86_400
 
-    def on_page(self, page: HistoryPage, query: HistoryQuery, portal: Portal) -> HistoryPage:  # noqa: D102
+    def on_page(self, page: HistoryPage, query: HistoryQuery, portal: PortalState) -> HistoryPage:  # noqa: D102
         shift = self.shift_seconds * 1000
         start_ms, end_ms = max(query.start_ms + shift, 0), max(query.end_ms + shift, 0)
         return portal.history_page(dataclasses.replace(query, start_ms=start_ms, end_ms=end_ms, search_after=None))
@@ -203,7 +201,7 @@ class WrongTotal(Fault):
     offset: int = 0
     form: Literal["number", "text", "null", "missing"] = "number"
 
-    def on_page(self, page: HistoryPage, query: HistoryQuery, portal: Portal) -> HistoryPage:  # noqa: D102
+    def on_page(self, page: HistoryPage, query: HistoryQuery, portal: PortalState) -> HistoryPage:  # noqa: D102
         total = page.total + self.offset
         forms = {"number": total, "text": str(total), "null": None, "missing": MISSING}
         return dataclasses.replace(page, total=forms[self.form])
@@ -215,7 +213,7 @@ class DropRows(Fault):
 
     rows: int = 1
 
-    def on_page(self, page: HistoryPage, query: HistoryQuery, portal: Portal) -> HistoryPage:  # noqa: D102
+    def on_page(self, page: HistoryPage, query: HistoryQuery, portal: PortalState) -> HistoryPage:  # noqa: D102
         return dataclasses.replace(page, rows=page.rows[: -self.rows] if self.rows else page.rows)
 
 
@@ -223,7 +221,7 @@ class DropRows(Fault):
 class NothingThere(Fault):
     """A window is said to hold nothing: a count of 0, and no rows."""
 
-    def on_page(self, page: HistoryPage, query: HistoryQuery, portal: Portal) -> HistoryPage:  # noqa: D102
+    def on_page(self, page: HistoryPage, query: HistoryQuery, portal: PortalState) -> HistoryPage:  # noqa: D102
         return dataclasses.replace(page, rows=[], total=0, search_after=None)
 
 
@@ -233,7 +231,7 @@ class HugePage(Fault):
 
     megabytes: int = 64
 
-    def on_page(self, page: HistoryPage, query: HistoryQuery, portal: Portal) -> HistoryPage:  # noqa: D102
+    def on_page(self, page: HistoryPage, query: HistoryQuery, portal: PortalState) -> HistoryPage:  # noqa: D102
         if not page.rows:
             return page
         padding = b'{"padding":"' + b"x" * (self.megabytes << 20) + b'",'
@@ -274,7 +272,7 @@ class ContinueForever(Fault):
 
     seconds_between: float = 0.5
 
-    def instead(self, portal: Portal, request: Request) -> Response:  # noqa: D102
+    def instead(self, portal: PortalState, request: Request) -> Response:  # noqa: D102
         again = b"HTTP/1.1 100 Continue\r\n\r\n"
         return Response(200, again, delivery="endless_head", seconds_per_byte=self.seconds_between)
 
@@ -285,7 +283,7 @@ class EndlessBody(Fault):
 
     seconds_between: float = 0.5
 
-    def instead(self, portal: Portal, request: Request) -> Response:  # noqa: D102
+    def instead(self, portal: PortalState, request: Request) -> Response:  # noqa: D102
         response = Response(200, b"\x00\x00\x00\xff\xff", headers={"Content-Encoding": "deflate"})
         return dataclasses.replace(response, delivery="endless", seconds_per_byte=self.seconds_between)
 

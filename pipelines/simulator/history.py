@@ -6,15 +6,13 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import orjson
 
+from pipelines.simulator.options import PortalOptions
 from pipelines.simulator.store import CallStore, Key, after
 from pipelines.simulator.wire import Refusal, Request, Response
-
-if TYPE_CHECKING:
-    from pipelines.simulator.portal import PortalOptions
 
 FILTERS = (
     "call_id", "agent_id", "stringee_number", "customer_number", "direction", "status", "answer_duration",

@@ -7,17 +7,14 @@ import email.parser
 import email.policy
 import re
 import zlib
-from typing import TYPE_CHECKING
 
 from pipelines.simulator.audio import CONTENT_TYPES, recording
 from pipelines.simulator.rows import Row
+from pipelines.simulator.state import PortalState
 from pipelines.simulator.wire import Refusal, Request, Response, envelope
 
-if TYPE_CHECKING:
-    from pipelines.simulator.portal import Portal
 
-
-def download(portal: Portal, request: Request, call_id: str) -> Response:
+def download(portal: PortalState, request: Request, call_id: str) -> Response:
     """Serve the audio of a recorded or voicemail call, whole or by ``Range``.
 
     It is missing before it is ready, and after it expired or was deleted. The options ``recording_...`` say what it is
@@ -50,7 +47,7 @@ def download(portal: Portal, request: Request, call_id: str) -> Response:
     return Response(206, audio[first : last + 1], content_type, headers)
 
 
-def delete(portal: Portal, call_id: str) -> Response:
+def delete(portal: PortalState, call_id: str) -> Response:
     """Delete a recording for good; the history keeps its row as it was."""
     if _row_with_recording(portal, call_id) is None:
         raise Refusal(10, "Recording not found", 404)
@@ -58,7 +55,7 @@ def delete(portal: Portal, call_id: str) -> Response:
     return envelope(0, "Success", portal.options.message_key)
 
 
-def _row_with_recording(portal: Portal, call_id: str) -> Row | None:
+def _row_with_recording(portal: PortalState, call_id: str) -> Row | None:
     now_ms = portal.clock.now_ms()
     position = portal.store.find(call_id, now_ms)
     if position is None or call_id in portal.deleted_recordings:
@@ -70,7 +67,7 @@ def _row_with_recording(portal: Portal, call_id: str) -> Row | None:
     return row if (row.get("recorded") or row.get("have_voice_mail")) and kept else None
 
 
-def upload_greeting(portal: Portal, request: Request) -> Response:
+def upload_greeting(portal: PortalState, request: Request) -> Response:
     """Keep an uploaded file; answers its name and its id."""
     head = b"Content-Type: " + request.headers.get("content-type", "").encode() + b"\r\n\r\n"
     message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + request.body)
