@@ -48,16 +48,30 @@ NOT_PURE = {
 CLOCK_READERS = frozenset({"now", "utcnow", "today", "time", "monotonic", "perf_counter", "open", "print", "input"})
 
 
-def imports(path: Path, *, at_run_time_only: bool = False) -> set[str]:
-    """Return the absolute names that a module imports.
+ROOMS = {
+    "logs": "",
+    "windows": "",
+    "settings": "",
+    "simulator": "settings",
+    "stringeex": "logs settings",
+    "context": "settings stringeex windows",
+    "export": "context logs stringeex windows",
+    "watch": "context export logs settings stringeex windows",
+    "proof": "context export settings stringeex watch windows",
+    "recordings": "context settings stringeex windows",
+    "flows": "context export logs proof recordings settings stringeex watch windows",
+    "cli": "context export flows logs proof recordings settings simulator stringeex watch windows",
+}
+"""The rooms of ``pipelines``, each with those it may import: only such as stand above it here."""
+
+
+def imports(path: Path) -> set[str]:
+    """Return the absolute names that a module imports, inside of functions and for type checkers too.
 
     ``from a import b`` counts as ``a.b``, and as ``a`` too unless ``b`` is one of our modules.
-    ``at_run_time_only`` leaves out what a function imports when it is called, and what only type checkers see.
     """
     found: set[str] = set()
-    pending: list[ast.AST] = [ast.parse(path.read_text())]
-    while pending:
-        node = pending.pop()
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -65,13 +79,27 @@ def imports(path: Path, *, at_run_time_only: bool = False) -> set[str]:
             assert node.module is not None
             imported = {f"{node.module}.{alias.name}" for alias in node.names}
             found |= imported if imported <= MODULES.keys() else {node.module, *imported}
-        elif at_run_time_only and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            continue
-        elif at_run_time_only and isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
-            pending += node.orelse
-            continue
-        pending += ast.iter_child_nodes(node)
     return found
+
+
+def room(name: str) -> str:
+    """Return the room of a module of ``pipelines``; "" for the package itself."""
+    return name.split(".")[1] if "." in name else ""
+
+
+def test_each_room_is_declared_and_imports_only_what_stands_above_it() -> None:
+    assert {room(name) for name in MODULES if name.startswith("pipelines.")} == ROOMS.keys()
+    above: set[str] = set()
+    for name, imported in ROOMS.items():
+        assert set(imported.split()) <= above, name
+        above.add(name)
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("pipelines.")])
+def test_a_module_imports_from_the_rooms_below_its_own(name: str) -> None:
+    ours = imports(MODULES[name]) & MODULES.keys()
+    rooms = {room(imported) for imported in ours if imported.startswith("pipelines.")} - {room(name)}
+    assert rooms <= set(ROOMS[room(name)].split())
 
 
 def test_the_three_packages_are_found() -> None:
@@ -101,7 +129,7 @@ def test_transforms_are_pure(name: str) -> None:
 
 
 def test_no_circle_of_imports() -> None:
-    graph = {name: (imports(path, at_run_time_only=True) & MODULES.keys()) - {name} for name, path in MODULES.items()}
+    graph = {name: (imports(path) & MODULES.keys()) - {name} for name, path in MODULES.items()}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
