@@ -240,3 +240,14 @@ def test_a_bug_is_said_to_be_one_and_shows_data_to_nobody_who_did_not_ask(run, m
     assert shown.exit_code == 1
     assert "Traceback" in shown.stderr
     assert "in broken" in shown.stderr
+
+
+def test_an_apostrophe_in_a_path_was_a_parser_error(server, tmp_path):
+    """In those of temporary files, of the database and of the lake, all of which DuckDB is told."""
+    folder = tmp_path / "it's here"
+    (folder / "temporary").mkdir(parents=True)
+    settings = account(server.base_url, TMPDIR=str(folder / "temporary"))
+    days = ("--from", str(YESTERDAY), "--to", str(YESTERDAY))
+    for command in (("backfill", *days), ("verify", "--offline", *days), ("replay", *days), ("status",)):
+        done = callhistory(*command, cwd=folder, settings=settings)
+        assert done.exit_code == 0, done.output
