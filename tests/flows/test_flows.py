@@ -39,7 +39,7 @@ from pipelines.context import open_pipeline, utc_now
 from pipelines.export.run import plan_days, run_plans
 from pipelines.settings import load_settings
 from pipelines.simulator import CREDENTIALS, SimulatedPortal
-from pipelines.simulator.faults import Envelope, Hook, Status
+from pipelines.simulator.faults import Envelope, FewerRows, Hook, Status
 from pipelines.simulator.wire import Request
 from pipelines.windows import day_windows
 from tests.flows.conftest import FIRST, LAST, PrefectServer, free_port, poll, settings_for
@@ -207,6 +207,24 @@ def test_a_run_with_a_failed_window_is_incomplete_never_green(
     with duckdb.connect(str(tmp_path / "warehouse.duckdb"), read_only=True) as connection:
         ledger = dict(connection.sql("SELECT CAST(call_date AS VARCHAR), status FROM export_windows").fetchall())
     assert ledger == {"2026-01-05": "complete", "2026-01-06": "failed", "2026-01-07": "complete"}
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_held_day_is_incomplete_until_the_form_says_that_its_calls_are_gone(
+    portal: SimulatedPortal, prefect_client: SyncPrefectClient
+) -> None:
+    assert flows.run_backfill_flow(MIDDLE, MIDDLE)["complete"]
+    portal.portal.faults.append(FewerRows(keep=1))
+    with stamina.set_testing(True, attempts=8, cap=True):
+        held = flows.run_backfill_flow(MIDDLE, MIDDLE, force=True)
+    assert (held["complete"], held["windows"]["held"], held["calls_vanished"]) == (False, 1, 0)
+    flow_run = latest_run(prefect_client)
+    assert (flow_run.state_type, flow_run.state_name) == (StateType.FAILED, "Incomplete")
+
+    believed = flows.run_backfill_flow(MIDDLE, MIDDLE, accept_vanished=True)
+    assert (believed["complete"], believed["windows"]["complete"]) == (True, 1)
+    assert believed["calls_vanished"] >= 10
+    assert latest_run(prefect_client).parameters["accept_vanished"] is True
 
 
 @pytest.mark.usefixtures("environment")
