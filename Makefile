@@ -6,10 +6,13 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: demo test lint unit bench clean
+.PHONY: demo quick test lint unit bench clean
 
 demo: $(VENV)/.installed  ## The whole pipeline against the built-in simulated portal
 	$(BIN)/callhistory demo
+
+quick: lint  ## Lint, types and the tests that need no server: under a minute
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/unit
 
 test: lint unit  ## Lint, types and the whole test suite
 

@@ -54,7 +54,7 @@ def test_its_files_and_make_targets_exist() -> None:
     assert all((REPOSITORY / link).exists() for link in links)
     makefile = (REPOSITORY / "Makefile").read_text()
     targets = set(re.findall(r"make (\w+)", TEXT))
-    assert targets == {"demo", "test", "bench"}
+    assert targets == {"demo", "quick", "test", "bench"}
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
 
 
