@@ -9,7 +9,10 @@ from typing import Any, NamedTuple
 
 import phonenumbers
 import pyarrow as pa
+import pyarrow.compute as pc
 from phonenumbers import NumberParseException, PhoneNumber, PhoneNumberFormat, ValidationResult
+
+from transforms.numbering_plan import numbering_plan
 
 _CACHED_NUMBERS = 32_768
 _LOOKS_LIKE_A_NUMBER = re.compile(r"\+?[0-9][0-9 ().-]{3,30}", re.ASCII)
@@ -60,9 +63,16 @@ def parse_numbers(values: pa.Array[Any], region: str) -> PhoneColumns:
     (RFC 3966) or ``sip:`` (RFC 3261) with their parameters; the ``.0`` of a number that was made a decimal fraction.
     """
     encoded = values.dictionary_encode()
-    parsed = [parse_number(value, region) for value in encoded.dictionary.to_pylist()]
-    e164, country = (pa.array([pair[place] for pair in parsed], pa.string()).take(encoded.indices) for place in (0, 1))
-    return PhoneColumns(e164, country)
+    distinct = encoded.dictionary
+    plan = numbering_plan(region)
+    usual = pa.nulls(len(distinct), pa.string()) if plan is None else plan.e164(distinct)
+    unusual = pc.is_null(usual)
+    parsed = [parse_number(value, region) for value in distinct.filter(unusual).to_pylist()]
+    e164, country = (
+        pc.replace_with_mask(of_usual, unusual, pa.array([pair[place] for pair in parsed], pa.string()))
+        for place, of_usual in enumerate((usual, pa.repeat(pa.scalar(region), len(distinct))))
+    )
+    return PhoneColumns(e164.take(encoded.indices), country.take(encoded.indices))
 
 
 @lru_cache(maxsize=_CACHED_NUMBERS)

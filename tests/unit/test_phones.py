@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import phonenumbers
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.simulator.people import STRINGEE_NUMBERS, customer_numbers
+from transforms.numbering_plan import numbering_plan
 from transforms.phones import parse_number, parse_numbers
 
 
@@ -193,3 +195,59 @@ def test_whatever_parses_is_e164_made_of_the_digits_served(value: str) -> None:
     served = "".join(character for character in value if character.isdigit())
     assert served.endswith(e164[-6:])
     assert parse_number(e164, "US") == (e164, country)
+
+
+def as_the_package_says(values: list[str], region: str) -> list[tuple[str | None, str | None]]:
+    return [parse_number(value, region) for value in values]
+
+
+def as_a_column(values: list[str], region: str) -> list[tuple[str | None, str | None]]:
+    found = parse_numbers(pa.array(values, pa.string()), region)
+    return list(zip(found.e164.to_pylist(), found.country.to_pylist(), strict=True))
+
+
+PLANS = sorted(region for region in phonenumbers.SUPPORTED_REGIONS if numbering_plan(region) is not None)
+
+
+def test_most_countries_have_a_plan_of_patterns_and_those_that_share_a_code_have_none() -> None:
+    assert {"VN", "TH", "SG", "DE"} <= set(PLANS)
+    assert len(PLANS) > 100
+    assert numbering_plan("US") is None
+    assert numbering_plan("XX") is None
+
+
+def some_numbers(region: str, count: int, seed: int) -> list[str]:
+    """Numbers of a country as they may be written: examples of its kinds, with some digits changed."""
+    random = np.random.default_rng(seed)
+    code = phonenumbers.country_code_for_region(region)
+    metadata = phonenumbers.PhoneMetadata.metadata_for_region(region)
+    kinds = (metadata.fixed_line, metadata.mobile, metadata.toll_free, metadata.uan, metadata.voip)
+    examples = [kind.example_number for kind in kinds if kind is not None and kind.example_number]
+    found = []
+    for form in random.integers(0, 9, count):
+        national = list(examples[random.integers(len(examples))])
+        for _ in range(random.integers(0, 9)):
+            national[random.integers(len(national))] = str(random.integers(10))
+        if random.random() < 0.1:
+            national = national[: random.integers(1, len(national) + 1)] + ["7"] * random.integers(0, 3)
+        text = "".join(national)
+        found.append([
+            f"{code}{text}", f"+{code}{text}", f"00{code}{text}", f"0{text}", text, f"+{code}0{text}", f"{code}0{text}",
+            f"+{code} {text[:3]} {text[3:]}", f"8{text}",
+        ][form])  # fmt: skip
+    return found
+
+
+@pytest.mark.parametrize("region", PLANS)
+def test_the_plan_says_of_a_column_what_the_package_says_of_each_number(region: str) -> None:
+    values = some_numbers(region, 20_000 if region == "VN" else 300, seed=7)
+    column, each = as_a_column(values, region), as_the_package_says(values, region)
+    assert [(v, c, e) for v, c, e in zip(values, column, each, strict=True) if c != e] == []
+    plan = numbering_plan(region)
+    assert plan is not None
+    assert plan.e164(pa.array(values)).null_count < len(values) or region == "BJ", "all of Benin begin with 0"
+
+
+@given(st.lists(st.one_of(st.text(), st.from_regex(r"(\+|00|0)?(84)?[0-9]{5,11}\n?", fullmatch=True)), max_size=20))
+def test_any_column_is_what_its_values_are(values: list[str]) -> None:
+    assert as_a_column(values, "VN") == as_the_package_says(values, "VN")
