@@ -65,6 +65,9 @@ def test_a_field_that_every_call_needs_and_that_is_gone_changes_nothing(
     assert_same_published(account.published(), before)
     assert len(account.raw_files() - raw) == 2
     assert account.ledger("status", "held") == [("disputed", True)] * 2
+    alerts = account.run("alerts", "--json")
+    assert alerts.exit_code == 3
+    assert [alert["kind"] for alert in alerts.json["alerts"]].count("held") == 2
 
     account.portal.faults.clear()
     mended = account.backfill()

@@ -81,6 +81,23 @@ def test_a_day_with_an_id_twice_was_withheld_for_ever(
         assert_holds(account.export, served, FIRST, LAST)
 
 
+@pytest.mark.parametrize("warehouse_url", ["sqlite", "mariadb"], indirect=True)
+def test_an_integer_id_twice_ended_in_an_error_and_one_with_a_blank_failed_for_ever(
+    warehouse_url: str, tmp_path: Path
+) -> None:
+    """A number is its digits. What has a blank is another id."""
+    with two_days(warehouse_url, tmp_path, calls=CALLS_SERVED) as account:
+        row = account.served()[0]
+        for place, call_id in enumerate((5, 5, "5", "5 ")):
+            account.portal.add_call(row | {"id": call_id}, call_id=f"{row['id']}-{place}")
+        assert account.backfill().exit_code == 0
+        ids = account.export.lake(CALLS)["call_id"].to_pylist()
+        assert (ids.count("5"), ids.count("5 "), len(ids)) == (1, 1, CALLS_SERVED + 2)
+        assert account.export.warehouse(REJECTED_ROWS)["reason"].to_pylist() == ["duplicate_id"] * 2
+        assert account.export.lake(CALLS).equals(account.export.warehouse(CALLS))
+        assert account.backfill("--force").json["calls_updated"] == 0
+
+
 @pytest.mark.parametrize("other", ["{} ", " {}", "{}\u00a0", "lower"])
 def test_ids_that_differ_in_any_character_are_two_calls(other: str, warehouse_url: str, tmp_path: Path) -> None:
     """White space and case tell ids apart, in databases too that would not look at them."""

@@ -21,6 +21,7 @@ SURVIVED = "complete"
 THEN_COMPLETE = "undone; complete after"
 FAILED_THEN_COMPLETE = "failed, with the reason; complete after"
 DISPUTED_THEN_COMPLETE = "disputed, what was served is there; complete after"
+HELD_THEN_COMPLETE = "held, nothing is changed; complete after"
 
 Outcomes = dict[tuple[str, str], str]
 
@@ -55,9 +56,10 @@ _ENDS_BEFORE_ANY_DATABASE = {
     "redirects",
     "cookie-bomb",
     "gzip-bomb",
+    "blocks",
 }
 """Of the portal's faults: what is met, and dealt with, before there is a row for any database."""
-_DISPUTES_ALIKE = {"loops", "total-too-small", "total-missing", "drops-rows"}
+_DISPUTES_ALIKE = {"total-ignores-window", "loops", "total-too-small", "total-missing", "drops-rows"}
 
 GROUPS: Mapping[str, tuple[Fault, ...]] = {
     "The process dies": (
@@ -99,6 +101,12 @@ GROUPS: Mapping[str, tuple[Fault, ...]] = {
             "grows": "Grows while it is read",
             "shrinks": "Shrinks while it is read",
             "ids-twice": "Serves ids twice, with rows that differ",
+            "field-renamed": "Serves a field that every call needs under another name, after a good day",
+            "unreadable": "Serves what cannot be read in a field, after a good day",
+            "mostly-gone": "Serves a few of a day's calls, after a good day",
+            "another-portal": "Serves another portal's calls, after a good day",
+            "total-ignores-window": "`totalCount` is three billion, whatever the window is",
+            "blocks": "Answers 429 with `Retry-After` of a second, now and then",
             "total-too-small": "`totalCount` is too small",
             "total-too-large": "`totalCount` is too large",
             "total-text": "`totalCount` is a string",
@@ -168,6 +176,8 @@ def render(outcomes: Mapping[tuple[str, str], str]) -> str:
         " were due again, and complete once the fault was over.",
         f"- **{DISPUTED_THEN_COMPLETE}**: what was served was published, and marked as not proven to be all; its"
         " windows were due again, and complete once the fault was over.",
+        f"- **{HELD_THEN_COMPLETE}**: what was read was kept raw, and nothing that was published before has changed;"
+        " its windows were due again, and complete once the fault was over.",
         "- *in italics*: why it is not tried there.",
     ]
     for title, faults in GROUPS.items():

@@ -17,16 +17,25 @@ from pipelines.export.run import RunSummary
 from pipelines.export.window import Event, Outcome, Step
 from pipelines.simulator import Fault, Portal, SimulatedPortal
 from pipelines.simulator import faults as fault
-from pipelines.simulator.data_faults import DuplicateIds, FieldAs
+from pipelines.simulator.data_faults import DuplicateIds, FewerRows, FieldAs, OtherPortal, RenameField, SetField
 from pipelines.simulator.wire import Request
 from sinks.raw import raw_files, read_raw
 from tests.exports import FIRST, assert_holds, expected, range_ms
 from tests.faults import processes
 from tests.faults.changes import whole_rows
 from tests.faults.conftest import DAY_AFTER, LAST
-from tests.faults.matrix import DISPUTED_THEN_COMPLETE, FAILED_THEN_COMPLETE, SURVIVED, Cell, databases_of, tried
+from tests.faults.matrix import (
+    DISPUTED_THEN_COMPLETE,
+    FAILED_THEN_COMPLETE,
+    HELD_THEN_COMPLETE,
+    SURVIVED,
+    Cell,
+    databases_of,
+    tried,
+)
 from tests.faults.sites import Site
 
+PUBLISHED = ("calls", "call_participants", "call_versions", "rejected_rows")
 BOTH_OVER = DAY_AFTER + (LAST - FIRST)
 _FIRST_DAY_ONLY = f"{range_ms(FIRST, FIRST)[0]}-"
 
@@ -82,6 +91,10 @@ BAD_DAYS = {
     "ids-twice": BadDay(lambda: DuplicateIds(share=0.2), SURVIVED),
     "total-too-small": BadDay(lambda: fault.WrongTotal(offset=-3, when=first_day), DISPUTED_THEN_COMPLETE, "served"),
     "total-too-large": BadDay(lambda: fault.WrongTotal(offset=3, when=first_day), DISPUTED_THEN_COMPLETE, "served"),
+    "total-ignores-window": BadDay(
+        lambda: fault.WrongTotal(offset=3_000_000_000, when=first_day), DISPUTED_THEN_COMPLETE, "served"
+    ),
+    "blocks": BadDay(lambda: fault.RateLimited(retry_after="1", count=2, when=first_day), SURVIVED),
     "total-text": BadDay(lambda: fault.WrongTotal(form="text"), SURVIVED),
     "total-missing": BadDay(
         lambda: fault.WrongTotal(form="missing", when=first_day), DISPUTED_THEN_COMPLETE, "gives no usable count"
@@ -167,6 +180,32 @@ def test_a_bad_day(name: str, portal: Portal, place: Site, cell: Cell) -> None:
     place.more.pop("STRINGEEX_TIMEOUT_SECONDS", None)
     assert_mended(portal, place)
     cell(name, place.database, bad.outcome)
+
+
+HELD_DAYS: dict[str, Callable[[], Fault]] = {
+    "portal-field-renamed": lambda: RenameField(field="status", to="state"),
+    "portal-unreadable": lambda: SetField(field="duration", value="00:05:00"),
+    "portal-mostly-gone": lambda: FewerRows(keep=5),
+    "portal-another-portal": lambda: OtherPortal(seed=9),
+}
+
+
+@pytest.mark.parametrize(("name", "database"), tried(*HELD_DAYS), indirect=["database"])
+def test_a_day_that_is_held(name: str, portal: Portal, place: Site, cell: Cell) -> None:
+    assert run(place).is_complete
+    published = {name: rows for name, rows in processes.tables_of(place.export.settings).items() if name in PUBLISHED}
+    files = processes.files_below(place.data / "lake" / "calls")
+    portal.faults.append(HELD_DAYS[name]())
+    summary = run(place, force=True)
+    assert [result.outcome for result in summary.results] == [Outcome.HELD, Outcome.HELD]
+    tables = processes.tables_of(place.export.settings)
+    assert {name: tables[name] for name in PUBLISHED} == published
+    assert processes.files_below(place.data / "lake" / "calls") == files
+    portal.faults.clear()
+    mended = run(place)
+    assert [str(result.due) for result in mended.results] == ["disputed", "disputed"]
+    assert_mended(portal, place)
+    cell(name, place.database, HELD_THEN_COMPLETE)
 
 
 def test_it_dies_between_pages(portal: Portal, portal_server: SimulatedPortal, place: Site, cell: Cell) -> None:
