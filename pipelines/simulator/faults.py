@@ -218,6 +218,21 @@ class DropRows(Fault):
 
 
 @dataclass(kw_only=True)
+class UnstablePages(Fault):
+    """A page begins with the last row of the page before, in place of its own: a row is twice there, another never.
+
+    As with an index whose equal rows have no order, the count is right all the same. Pages are told by their numbers:
+    only version 1 has them.
+    """
+
+    def on_page(self, page: HistoryPage, query: HistoryQuery, portal: PortalState) -> HistoryPage:  # noqa: D102
+        before = portal.page_before(query)
+        if before is None or not before.rows or not page.rows or query.page == 1:
+            return page
+        return dataclasses.replace(page, rows=[before.rows[-1], *page.rows[1:]])
+
+
+@dataclass(kw_only=True)
 class NothingThere(Fault):
     """A window is said to hold nothing: a count of 0, and no rows."""
 
@@ -324,7 +339,7 @@ FAULTS: dict[str, type[Fault]] = {
     for kind in (
         Reset, Close, Status, RateLimited, Envelope, AuthRejected, Html, EmptyBody, InvalidJson, Redirect, GzipBomb,
         RepeatPage, LoopSearchAfter, OtherWindow, WrongTotal, DropRows, NothingThere, HugePage, Cut, Stall, CookieBomb,
-        StallHead, ContinueForever, EndlessBody, CodeAs, RepeatKey, LongNumber,
+        UnstablePages, StallHead, ContinueForever, EndlessBody, CodeAs, RepeatKey, LongNumber,
         RenameField, DropField, NullField, SetField, FieldAs, FewerRows, OnlyShare, OtherPortal, DuplicateIds,
     )
 }  # fmt: skip

@@ -3,6 +3,8 @@
 A row whose id came before is one of two things. Paging serves a row again when a page is repeated, or when others were
 inserted before it: that is noise. Or the portal holds two rows of one id: then both are rows, and the count says so.
 Two rows in one page are two. A row that comes again on a later page is kept back; at the end, the count decides.
+Where it says two, another read has to say so too, with page borders elsewhere: a page can begin with the row that ended
+the one before, in place of its own. Then the count is right, and a call is missing.
 """
 
 from __future__ import annotations
@@ -342,6 +344,8 @@ class Part:
             self._read.repeated_rows += len(kept_back)
             return
         is_proven = self.counted + len(kept_back) == self.total and is_steady and not self._stuck
+        if is_proven and kept_back and not self._wanted_limit and not self._comes_again(kept_back):
+            is_proven, self._stuck = False, "another read, with other pages, served other calls"
         yield from self._give(kept_back)
         if self._is_short_of_equal_keys():
             yield from self._with_another_page_size()
@@ -370,10 +374,23 @@ class Part:
             and self._limit > 2
         )
 
+    def _comes_again(self, kept_back: list[JsonValue]) -> bool:
+        """Whether another read serves the same calls, and the rows that were kept back as second rows again."""
+        again = self._another_part()
+        for _ in again.pages():
+            pass
+        second = {row_id for row in kept_back if (row_id := call_id_of(row)) is not None}
+        is_same = again._ids == self._ids and again.counted == self.counted + len(kept_back)
+        return again.dispute is None and is_same and second <= again.doubled_ids
+
+    def _another_part(self) -> Part:
+        """Return a read of the same part with page borders elsewhere."""
+        page_rows = self._traits.page_size or self._limit
+        return Part(self._read, self._start_ms, self._end_ms, may_split=False, limit=max(page_rows - 1, 2))
+
     def _with_another_page_size(self) -> Iterator[list[JsonValue]]:
         """Read the part once more, with page borders elsewhere; give the rows of ids that it holds more often."""
-        page_rows = self._traits.page_size or self._limit
-        again = Part(self._read, self._start_ms, self._end_ms, may_split=False, limit=max(page_rows - 1, 2))
+        again = self._another_part()
         rows = [row for page in again.pages() for row in page if call_id_of(row) in again.doubled_ids]
         first = {call_id_of(row): place for place, row in reversed(list(enumerate(rows)))}
         more = [row for place, row in enumerate(rows) if place != first[call_id_of(row)]]

@@ -69,6 +69,14 @@ class TestFaults:
             assert not holds_again(holds, http.get(HISTORY, params={"version": 2}))
         assert [entry.fault for entry in portal.log] == [type(fault).__name__, ""]
 
+    def test_a_page_begins_with_the_last_row_of_the_one_before(self) -> None:
+        portal = make(30, faults=[f.UnstablePages()])
+        with serving(portal) as http:
+            first, second = (http.get(HISTORY, params={"limit": 10, "page": page}).json()["data"] for page in (1, 2))
+        assert first["totalCount"] == second["totalCount"] == 30
+        assert second["rows"][0] == first["rows"][-1]
+        assert len(second["rows"]) == 10
+
     @pytest.mark.parametrize(
         ("fault", "error"),
         [
