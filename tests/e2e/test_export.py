@@ -98,6 +98,7 @@ def server(portal: Portal) -> Iterator[SimulatedPortal]:
         yield server
 
 
+@pytest.mark.parametrize("warehouse_url", ["duckdb", "postgresql"], indirect=True)
 def test_failing_requests_and_odd_rows_lose_and_double_nothing(warehouse_url: str, tmp_path: Path) -> None:
     with spawn(calls=6_000, days=3, seed=5, start_date=FIRST, limits=False, fault_rate=0.08, odd_share=0.2) as portal:
         export = export_of(portal.base_url, warehouse_url, tmp_path, STRINGEEX_TIMEOUT_SECONDS="5")

@@ -157,7 +157,11 @@ def test_a_window_that_a_call_has_left_is_due_whatever_the_start_date(
     assert_one_call_each(later)
 
 
-@pytest.mark.parametrize("length", ["12h", "4h"])
+@pytest.mark.parametrize(
+    ("length", "warehouse_url"),
+    [("12h", "duckdb"), ("4h", "sqlite"), ("4h", "postgresql"), ("12h", "mariadb")],
+    indirect=["warehouse_url"],
+)
 def test_small_windows_of_one_day_share_no_call_either(
     portal: Portal, export: Export, length: str, tmp_path: Path
 ) -> None:

@@ -40,12 +40,13 @@ _NO_FILE = "no file"
 _ONE_WRITER = "one writer at a time: the second waits"
 _OTHERS = ("sqlite", "postgresql", "mariadb")
 _NO_MATTER = dict.fromkeys(_OTHERS, "as DuckDB: it ends before any database")
+_HELD = dict.fromkeys(_OTHERS, "as a field under another name")
 _DISPUTED = dict.fromkeys(_OTHERS, "as a `totalCount` that is too large")
 _ONE_OF_A_KIND = {"sqlite": "as DuckDB", "mariadb": "as PostgreSQL"}
 _SERVERS_ONLY = {"duckdb": _NO_SERVER, "sqlite": _NO_SERVER}
 
 
-_ENDS_BEFORE_ANY_DATABASE = {
+_ENDS_BEFORE_ANY_DATABASE = (
     "repeats",
     "total-text",
     "other-window",
@@ -57,9 +58,12 @@ _ENDS_BEFORE_ANY_DATABASE = {
     "cookie-bomb",
     "gzip-bomb",
     "blocks",
+)
+_PORTAL_LEFT_OUT: Mapping[str, Mapping[str, str]] = {
+    **dict.fromkeys(_ENDS_BEFORE_ANY_DATABASE, _NO_MATTER),
+    **dict.fromkeys(("loops", "total-ignores-window", "total-too-small", "total-missing", "drops-rows"), _DISPUTED),
+    **dict.fromkeys(("unreadable", "mostly-gone", "another-portal"), _HELD),
 }
-"""Of the portal's faults: what is met, and dealt with, before there is a row for any database."""
-_DISPUTES_ALIKE = {"total-ignores-window", "loops", "total-too-small", "total-missing", "drops-rows"}
 
 GROUPS: Mapping[str, tuple[Fault, ...]] = {
     "The process dies": (
@@ -72,7 +76,11 @@ GROUPS: Mapping[str, tuple[Fault, ...]] = {
         Fault("stalled", "A process stands still for longer than its lease, and another takes its day over"),
     ),
     "Storage": (
-        Fault("lake-full", "The lake's disk is full: before the raw copy, before the calls, before the participants"),
+        Fault(
+            "lake-full",
+            "The lake's disk is full: before the raw copy, before the calls, before the participants",
+            _ONE_OF_A_KIND,
+        ),
         Fault("lake-read-only", "The lake becomes read-only in flight, at the same three points", _ONE_OF_A_KIND),
         Fault("database-full", "The database's disk is full when a window is to be published"),
         Fault("spool-full", "The disk of the temporary files is full while a window is read"),
@@ -88,11 +96,7 @@ GROUPS: Mapping[str, tuple[Fault, ...]] = {
         Fault("lock-long", "Another process holds them for longer than the time-out"),
     ),
     "Portal": tuple(
-        Fault(
-            f"portal-{name}",
-            description,
-            _NO_MATTER if name in _ENDS_BEFORE_ANY_DATABASE else _DISPUTED if name in _DISPUTES_ALIKE else {},
-        )
+        Fault(f"portal-{name}", description, _PORTAL_LEFT_OUT.get(name, {}))
         for name, description in {
             "dies": "Dies between pages, and comes back later",
             "repeats": "Repeats a page",

@@ -88,6 +88,7 @@ def assert_fails_and_recovers(
     assert set(hidden) <= {IDENTITY_FILE}
 
 
+@pytest.mark.parametrize("database", databases_of("lake-full"), indirect=True)
 def test_the_lakes_disk_is_full(portal: Portal, place: Site, cell: Cell) -> None:
     with small_disk(place.data / "lake", "512k") as disk:
         for number, at in enumerate(POINTS):
