@@ -1,17 +1,23 @@
-"""The parts of the README that derive from the code: ``python -m tests.readme`` writes them anew."""
+"""The parts of README.md and REFERENCE.md that derive from the code: ``python -m tests.readme`` writes them anew."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import sqlalchemy as sa
 import typer.main
 
 from pipelines.cli.main import app
 from pipelines.settings import settings_reference
 from pipelines.watch.metrics import GAUGES, UP, UP_MEANING
+from sinks.views import views
+from transforms.schema import REQUEST_BUDGET, TABLES
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+REFERENCE = ROOT / "deployments/REFERENCE.md"
+RESULTS = ROOT / "tests/benchmarks/RESULTS.md"
 
 
 def settings_table() -> str:
@@ -44,15 +50,50 @@ def metrics_table() -> str:
     return "\n".join(["| metric | label | meaning |", "|---|---|---|", *rows])
 
 
-def expected(text: str) -> str:
-    """Return the README's ``text`` with its derived parts as the code has them now."""
-    tables = {"settings": settings_table(), "commands": commands_table(), "metrics": metrics_table()}
-    for name, table in tables.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        text, count = pattern.subn(lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text)  # type: ignore[misc]
-        assert count == 1, f"the README has no place for its {name}"
+def tables_table() -> str:
+    """Every table and view: name, key, meaning."""
+    tables = (*TABLES, REQUEST_BUDGET)
+    rows = [f"| `{t.name}` | {', '.join(f'`{name}`' for name in t.key)} | {t.description} |" for t in tables]
+    metadata = sa.MetaData()
+    declared = views({table.name: table.sql_table(metadata) for table in TABLES})
+    rows += [f"| `{view.name}` (view) |  | {view.description} |" for view in declared]
+    return "\n".join(["| table | key | meaning |", "|---|---|---|", *rows])
+
+
+def results_table() -> str:
+    """What `make bench` last measured of a first export: seconds and peak memory, by database and program."""
+    rows = []
+    for section in RESULTS.read_text().split("\n## ")[1:]:
+        lines = re.findall(r"^\| first \| ([^|]+) \| ([\d.]+) \([^|]+\|.*\| (\d+) \| \d+ \|$", section, re.MULTILINE)
+        if lines:
+            cells = [f"{seconds} s, {peak} MB" for _, seconds, peak in lines]
+            rows.append(f"| {section.splitlines()[0]} | {' | '.join(cells)} |")
+    return "\n".join(["| into | callhistory | dlt | bare script |", "|---|--:|--:|--:|", *rows])
+
+
+PARTS = {
+    README: {"results": results_table},
+    REFERENCE: {
+        "commands": commands_table,
+        "settings": settings_table,
+        "tables": tables_table,
+        "metrics": metrics_table,
+    },
+}
+"""The derived parts of each page, by the name that stands before and after them."""
+
+
+def expected(page: Path) -> str:
+    """Return the text of ``page`` with its derived parts as the code has them now."""
+    text = page.read_text()
+    for name, table in PARTS[page].items():
+        pattern = re.compile(rf"<!-- {name} -->\n.*?<!-- /{name} -->", re.DOTALL)
+        part = f"<!-- {name} -->\n{table()}\n<!-- /{name} -->"
+        text, count = pattern.subn(part.replace("\\", r"\\"), text)
+        assert count == 1, f"{page.name} has no place for its {name}"
     return text
 
 
 if __name__ == "__main__":
-    README.write_text(expected(README.read_text()))
+    for page in PARTS:
+        page.write_text(expected(page))

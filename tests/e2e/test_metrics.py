@@ -22,7 +22,7 @@ from pipelines.watch.metrics import GAUGES, UP
 from pipelines.windows import day_bounds
 from tests.e2e.command import account, callhistory_here, command_line, environment
 from tests.exports import ZONE
-from tests.readme import README
+from tests.readme import REFERENCE
 
 FIRST = datetime.now(ZoneInfo(ZONE)).date() - timedelta(days=3)
 WAREHOUSE = "data/warehouse.duckdb"
@@ -95,9 +95,9 @@ def test_names_are_as_prometheus_wants_them() -> None:
     assert not [name for name in names if name.endswith(("_total", "_count", "_sum", "_hours", "_days_seconds"))]
 
 
-def test_the_readme_names_the_keys_of_the_status(exported: tuple[Path, dict[str, str]]) -> None:
+def test_the_reference_names_the_keys_of_the_status(exported: tuple[Path, dict[str, str]]) -> None:
     folder, settings = exported
-    [listed] = re.findall(r"<!-- status keys -->(.*?)<!-- /status keys -->", README.read_text(), re.DOTALL)
+    [listed] = re.findall(r"<!-- status keys -->(.*?)<!-- /status keys -->", REFERENCE.read_text(), re.DOTALL)
     status = callhistory_here("status", "--json", cwd=folder, settings=settings).json
     assert re.findall(r"`(\w+)`", listed) == list(status)
 
