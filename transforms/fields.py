@@ -13,13 +13,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from transforms.epoch import epoch_ms
 from transforms.json_text import ExactNumber, JsonValue
 
 INSTANT_FROM_SECONDS = 1_000_000_000
@@ -50,8 +51,6 @@ _LARGEST_EXACT_FLOAT = 2**53
 _UNSAFE_IN_TEXT = re.compile("[\x00\ud800-\udfff]")
 _FLAG_WORDS = {"true": True, "false": False, "1": True, "0": False}
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
 
 _JSON_NULL: frozenset[type] = frozenset({type(None)})
 _JSON_TEXT = _JSON_NULL | {str}
@@ -135,7 +134,7 @@ def _iso_8601_ms(value: str) -> int | None:
     try:
         instant = datetime.fromisoformat(f"{match['date']}T{match['minute']}{match['second'] or ''}{offset}")
         milliseconds = int((match["fraction"] or "")[:3].ljust(3, "0"))
-        found = (instant - _EPOCH) // _MILLISECOND + milliseconds
+        found = epoch_ms(instant) + milliseconds
     except (ValueError, OverflowError):  # there is no such day or hour
         return None
     return found if found >= INSTANT_FROM_MS else None

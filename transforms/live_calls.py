@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 from transforms.call_ids import usable_call_id
 from transforms.columns import UNKNOWN
+from transforms.epoch import instant_at
 from transforms.fields import instant_ms, storable, text
 from transforms.json_text import JsonValue
 from transforms.phones import parse_number
 
 DIRECTIONS = {"callout": "outbound", "callin": "inbound"}
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -71,4 +70,4 @@ def _text(row: dict[str, JsonValue], field: str) -> str | None:
 
 def _instant(row: dict[str, JsonValue], field: str) -> datetime | None:
     milliseconds = instant_ms(row.get(field))
-    return None if milliseconds is None else _EPOCH + timedelta(milliseconds=milliseconds)
+    return None if milliseconds is None else instant_at(milliseconds)

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
 import pyarrow as pa
 
 from transforms.call_ids import call_id_of
+from transforms.epoch import epoch_ms
 from transforms.fields import instant_ms, whole_number
 from transforms.hashing import digest
 from transforms.json_text import JsonValue, canonical_json, exact_json
 from transforms.schema import REJECTED_ROWS
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 COLUMNS = tuple(name for name in REJECTED_ROWS.column_names if name != "first_seen_at")
 """The columns of ``rejected_rows`` that do not depend on when a row is written."""
@@ -76,7 +75,7 @@ def admit(
     admitted: list[dict[str, JsonValue]] = []
     refused: list[JsonValue] = []
     rejected: list[dict[str, Any]] = []
-    start_ms, end_ms = _epoch_ms(window_start), _epoch_ms(window_end)
+    start_ms, end_ms = epoch_ms(window_start), epoch_ms(window_end)
     for place, row in enumerate(rows):
         reason = _reason_against(row, start_ms, end_ms)
         if reason is None and place in superseded:
@@ -105,7 +104,7 @@ def admit(
 
 def can_be_call(row: JsonValue, window_start: datetime, window_end: datetime) -> bool:
     """Whether a row alone would be a call of the window ``[window_start, window_end)``."""
-    return _reason_against(row, _epoch_ms(window_start), _epoch_ms(window_end)) is None
+    return _reason_against(row, epoch_ms(window_start), epoch_ms(window_end)) is None
 
 
 def _reason_against(row: JsonValue, start_ms: int, end_ms: int) -> RejectReason | None:
@@ -119,7 +118,3 @@ def _reason_against(row: JsonValue, start_ms: int, end_ms: int) -> RejectReason 
         missing = started is None or started == "" or whole_number(started) == 0
         return RejectReason.MISSING_START_TIME if missing else RejectReason.UNUSABLE_START_TIME
     return None if start_ms <= started_ms < end_ms else RejectReason.START_TIME_OUTSIDE_WINDOW
-
-
-def _epoch_ms(instant: datetime) -> int:
-    return (instant - _EPOCH) // timedelta(milliseconds=1)

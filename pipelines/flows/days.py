@@ -93,13 +93,13 @@ def export_local_day(run_id: str, priority: Priority, day: DayPlan, accepts_vani
     except CallHistoryError as error:
         state = failed(error)
     else:
-        state = _told(report)
+        state = _state_of(report)
     if _is_retryable(export_local_day, context.task_run, state) and context.task_run.run_count <= _RETRIES:
         _results_of_tries[context.task_run.id] = {w: r for w, r in results.items() if not r.may_succeed_later}
     return state
 
 
-def _told(report: DayReport) -> State[Any]:
+def _state_of(report: DayReport) -> State[Any]:
     logger = get_run_logger()
     for result in report.results:
         calls = f", {result.certificate.lake_rows} calls" if result.certificate else ""

@@ -16,7 +16,7 @@ from pipelines.export.run import new_run_id, plan_days, plan_export, plan_recent
 from pipelines.flows.days import run_days
 from pipelines.flows.runners import DASK, runner_for
 from pipelines.flows.shared import shared_run
-from pipelines.flows.states import failed, named, tells_crash, told
+from pipelines.flows.states import failed, named, run_and_tell, tells_crash
 from pipelines.settings import load_settings
 from pipelines.stringeex.request_budget import Priority
 from pipelines.watch.last_runs import RunKind
@@ -103,4 +103,4 @@ def _run(
         with shared_run(new_run_id(), priority, accepts_vanished=accept_vanished) as share:
             return run_days(share, plan(share.run.pipeline), priority, runner)
 
-    return told(kind, work)
+    return run_and_tell(kind, work)

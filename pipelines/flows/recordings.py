@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import State
 
 from pipelines.context import open_stores_in_use
 from pipelines.flows.artifacts import show_archive
-from pipelines.flows.states import named, tells_crash, told
+from pipelines.flows.states import named, run_and_tell, tells_crash
 from pipelines.recordings.archive import archive_recordings as drain_recordings
 from pipelines.settings import load_settings
 from pipelines.stringeex.client import StringeeXClient
@@ -40,4 +40,4 @@ def archive_recordings(again: bool = False) -> dict[str, Any] | State[Any]:
         show_archive(summary)
         return summary
 
-    return told(RunKind.ARCHIVE, work)
+    return run_and_tell(RunKind.ARCHIVE, work)

@@ -29,7 +29,9 @@ class IncompleteRunError(CallHistoryError):
         self.summary = dict(summary)
 
 
-def told(kind: RunKind, work: Callable[[], dict[str, Any]], *, require_api: bool = True) -> dict[str, Any] | State[Any]:
+def run_and_tell(
+    kind: RunKind, work: Callable[[], dict[str, Any]], *, require_api: bool = True
+) -> dict[str, Any] | State[Any]:
     """Return what a flow returns: the summary that ``work`` gives, or the state that stands for what went wrong.
 
     The logs are set up before, and people are told after, as the settings say.

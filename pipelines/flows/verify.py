@@ -10,7 +10,7 @@ from pydantic import Field
 
 from pipelines.context import open_pipeline_to_read, open_stores_to_read, utc_now
 from pipelines.flows.artifacts import show_verification
-from pipelines.flows.states import named, tells_crash, told
+from pipelines.flows.states import named, run_and_tell, tells_crash
 from pipelines.proof.verify import DayCheck, days_to_verify, verify_day
 from pipelines.settings import load_settings
 from pipelines.stringeex.request_budget import Priority
@@ -43,7 +43,7 @@ def verify_calls(
         show_verification(summary)
         return summary
 
-    return told(RunKind.VERIFY, work, require_api=not offline)
+    return run_and_tell(RunKind.VERIFY, work, require_api=not offline)
 
 
 def _verify(days: int, *, offline: bool) -> dict[str, Any]:

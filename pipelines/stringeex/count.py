@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from pipelines.stringeex.client import StringeeXClient
 from pipelines.stringeex.history_answer import read_answer
 from pipelines.stringeex.server_traits import ServerTraits
+from transforms.epoch import epoch_ms, instant_at
 from transforms.errors import DataError
 
 MOST_PARTS = 500
 """Requests for one window at the most: halves that count as much as the whole would be halved without end."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def count_calls(client: StringeeXClient, traits: ServerTraits, window_start: datetime, window_end: datetime) -> int:
@@ -23,7 +22,7 @@ def count_calls(client: StringeeXClient, traits: ServerTraits, window_start: dat
     cap, or where the halves go on counting as much as the whole.
     """
     version, cap = "1" if traits.version_2 is False else "2", traits.cap(client.settings.result_cap)
-    pending = [tuple((instant - _EPOCH) // timedelta(milliseconds=1) for instant in (window_start, window_end))]
+    pending = [tuple(epoch_ms(instant) for instant in (window_start, window_end))]
     total = 0
     for _ in range(MOST_PARTS):
         if not pending:
@@ -49,5 +48,5 @@ def _count(client: StringeeXClient, version: str, start_ms: int, end_ms: int) ->
 
 
 def _name(start_ms: int, end_ms: int) -> str:
-    start, end = (_EPOCH + timedelta(milliseconds=instant) for instant in (start_ms, end_ms))
+    start, end = (instant_at(instant) for instant in (start_ms, end_ms))
     return f"count of calls {start} to {end}"

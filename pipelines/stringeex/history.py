@@ -12,19 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import pairwise
+from typing import Any
 
 from pipelines.stringeex.client import StringeeXClient
-from pipelines.stringeex.history_answer import JsonValue
 from pipelines.stringeex.history_part import Part, TooFullError
 from pipelines.stringeex.server_traits import ServerTraits
+from transforms.epoch import epoch_ms
+from transforms.json_text import JsonValue
 
 MOST_PARTS = 2_000
 """Of one window: a count that grows with each split would be split without end."""
 MOST_PIECES = 64
 """Of one split; what is still too full is split again."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class HistoryReader:
         """Begin a read of the half-open window of aware instants; the first page asked for is the first request."""
         if window_start.tzinfo is None or window_end.tzinfo is None or window_start >= window_end:
             raise ValueError("a window is a half-open interval of aware instants")
-        return WindowRead(self.client, self.traits, _epoch_ms(window_start), _epoch_ms(window_end))
+        return WindowRead(self.client, self.traits, epoch_ms(window_start), epoch_ms(window_end))
 
 
 class WindowRead:
@@ -127,7 +128,7 @@ class WindowRead:
         if part.dispute is not None:
             self._disputes.append(part.dispute)
 
-    def ask(self, params: list[tuple[str, str]]) -> JsonValue:
+    def ask(self, params: list[tuple[str, str]]) -> Any:
         """Send one request for a page; return what its envelope carries."""
         self.requests += 1
         return self._client.request("history", params=params)
@@ -145,10 +146,6 @@ class WindowRead:
     def is_outside(self, start_time: int | None) -> bool:
         """Whether a row that starts at ``start_time`` (epoch ms) does not belong to the window."""
         return start_time is not None and not self._start_ms <= start_time < self._end_ms
-
-
-def _epoch_ms(instant: datetime) -> int:
-    return (instant - _EPOCH) // timedelta(milliseconds=1)
 
 
 def _boundaries(start_ms: int, end_ms: int, pieces: int) -> list[int]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
 from transforms.errors import TransportError
 from transforms.fields import instant_ms
-
-JsonValue = Any
-"""A decoded JSON value: None, bool, int, float, str, list or dict."""
+from transforms.json_text import JsonValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +29,7 @@ def read_answer(data: JsonValue, name: str) -> Answer:
     Raises TransportError where there is no list of rows.
     """
     found = data if isinstance(data, dict) else {}
-    total, rows = _count(found.get("totalCount")), found.get("rows")
+    total, rows = usable_count(found.get("totalCount")), found.get("rows")
     if rows is None and total == 0:
         rows = []
     if not isinstance(rows, list):
@@ -46,7 +43,8 @@ def start_ms_of(row: JsonValue) -> int | None:
     return instant_ms(row.get("start_time")) if isinstance(row, dict) else None
 
 
-def _count(value: JsonValue) -> int | None:
+def usable_count(value: JsonValue) -> int | None:
+    """Return a count that the API gives as a number or as text; None where it is no whole number from 0 on."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
         return int(value)
     if isinstance(value, float) and value.is_integer():

@@ -10,14 +10,15 @@ the one before, in place of its own. Then the count is right, and a call is miss
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from pipelines.stringeex.client import StringeeXClient
-from pipelines.stringeex.history_answer import Answer, JsonValue, fingerprint_of, read_answer, start_ms_of
+from pipelines.stringeex.history_answer import Answer, fingerprint_of, read_answer, start_ms_of
 from pipelines.stringeex.server_traits import DEFAULT_LIMIT, SAFE_LIMIT, ServerTraits
 from transforms.call_ids import call_id_of
+from transforms.epoch import instant_at
 from transforms.errors import ApiError, CallHistoryError, DataError, RetryableError, ServerError
+from transforms.json_text import JsonValue
 
 MAX_PART_ROWS = 30_000
 MOST_KEPT_BACK = 10_000
@@ -25,7 +26,6 @@ MOST_KEPT_BACK = 10_000
 MOST_ROWS = 1_000_000
 """Of one part, whatever its count says."""
 SORT_ORDER_REFUSED = 12
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STALLS_ALLOWED = 2
 _DEPTH_STEP = 500
 """A page depth is a round number: an empty page elsewhere, short of the count, is a wrong count."""
@@ -63,7 +63,7 @@ class Read(Protocol):
     def traits(self) -> ServerTraits:
         """What is known of the server."""
 
-    def ask(self, params: list[tuple[str, str]]) -> JsonValue:
+    def ask(self, params: list[tuple[str, str]]) -> Any:
         """Send one request for a page; return what its envelope carries."""
 
     def is_outside(self, start_time: int | None) -> bool:
@@ -400,7 +400,7 @@ class Part:
 
     @property
     def _name(self) -> str:
-        start, end = (_EPOCH + timedelta(milliseconds=instant) for instant in (self._start_ms, self._end_ms))
+        start, end = (instant_at(instant) for instant in (self._start_ms, self._end_ms))
         return f"call history {start.isoformat()} to {end.isoformat()}"
 
 

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, Literal
 from pipelines.stringeex.audio import Audio, NotARecordingError, inspect_audio
 from pipelines.stringeex.client import StringeeXClient
 from pipelines.stringeex.download import fetch_recording
+from pipelines.stringeex.history_answer import usable_count
 from transforms.errors import DataError, TransportError
 from transforms.live_calls import LiveCall, live_call
 from transforms.phones import parse_number
@@ -105,9 +106,9 @@ class StringeeX:
                     unreadable += 1
                 else:
                     calls[call.call_id] = call
-            total = _count(data.get("totalCount"))
+            total = usable_count(data.get("totalCount"))
             # A server that ignores `page` says the same again.
-            if page >= (_count(data.get("totalPages")) or 1) or len(calls) == known:
+            if page >= (usable_count(data.get("totalPages")) or 1) or len(calls) == known:
                 break
             page += 1
         return RealtimeCalls(tuple(calls.values()), total, unreadable)
@@ -175,7 +176,3 @@ def _mapping(answer: Any) -> Mapping[str, Any]:
 
 def _text(value: Any) -> str | None:
     return None if value is None else str(value)
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -51,7 +51,7 @@ def notify_run_end(settings: Settings, kind: RunKind, problem: str | None, *, pr
     """Keep how a run ended, and tell of it if need be; ``problem`` is a line without anybody's data, null for none.
 
     Of a failure of scheduled work people are told once, and again when a run of that kind has ended well; of any
-    other each time. A problem that does not last (see `run_ends.lasts`) is told each time, and its end is not. The
+    other each time. A problem that does not last (see `last_runs.lasts`) is told each time, and its end is not. The
     alerts that the run has begun or ended are told along with it. Never raises: what could not be done is a warning in
     the log.
     """
@@ -62,9 +62,9 @@ def notify_run_end(settings: Settings, kind: RunKind, problem: str | None, *, pr
         before = None  # the warehouse may be the problem itself: nobody knows then who was told
     now = utc_now()
     if problem is None or problem_lasts:
-        is_told = _told(settings, kind, problem, before, now)
+        is_told = _tell_run_end(settings, kind, problem, before, now)
     else:
-        is_told = _told_once(settings, kind, problem, before)
+        is_told = _tell_run_end_once(settings, kind, problem, before)
     end = RunEnd(now, problem, is_told)
     try:
         with open_stores_to_read(settings) as stores:
@@ -111,7 +111,7 @@ def deliver(urls: Sequence[SecretStr], title: str, body: str, *, is_bad: bool) -
     return delivered
 
 
-def _told(settings: Settings, kind: RunKind, problem: str | None, before: RunEnd | None, now: datetime) -> bool:
+def _tell_run_end(settings: Settings, kind: RunKind, problem: str | None, before: RunEnd | None, now: datetime) -> bool:
     """Tell of a run's end if need be; return whether people have been told of a problem, and not yet of its end."""
     urls, was_told = settings.notify_urls, before is not None and before.is_told and kind.is_scheduled
     if not urls or was_told == (problem is not None):
@@ -122,7 +122,7 @@ def _told(settings: Settings, kind: RunKind, problem: str | None, before: RunEnd
     return not deliver(urls, f"callhistory: {kind.value} works again", text, is_bad=False)
 
 
-def _told_once(settings: Settings, kind: RunKind, problem: str, before: RunEnd | None) -> bool:
+def _tell_run_end_once(settings: Settings, kind: RunKind, problem: str, before: RunEnd | None) -> bool:
     """Tell of a problem that does not last; return whether the end of an earlier one is still to be told."""
     if settings.notify_urls:
         deliver(settings.notify_urls, f"callhistory: {kind.value} failed", f"{problem}.", is_bad=True)

@@ -6,7 +6,6 @@ import copy
 import json
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -16,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.golden import GOLDEN, WINDOW_STARTS, expected_file, found, frames
 from tests.unit.rows import (
     FIELDS,
     JSON_VALUES,
@@ -30,36 +30,18 @@ from tests.unit.rows import (
     records,
 )
 from transforms.call_ids import call_id_of
-from transforms.calls import KNOWN_FIELDS, Normalised, normalise
+from transforms.calls import KNOWN_FIELDS, normalise
 from transforms.fields import instant_ms, whole_number
 from transforms.json_text import canonical_json, exact_json, parse_json
 from transforms.rejects import RejectReason, can_be_call
 from transforms.schema import CALL_ID_MAX_LENGTH, CALL_PARTICIPANTS, CALLS, REJECTED_ROWS
 
-GOLDEN = Path(__file__).parent / "golden"
 TABLES = {"calls": CALLS, "participants": CALL_PARTICIPANTS, "rejects": REJECTED_ROWS}
 
 
-def as_json(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, (date, datetime)) else value
-
-
-def frames(result: Normalised) -> dict[str, pd.DataFrame]:
-    return {name: getattr(result, name) for name in TABLES}
-
-
-@pytest.mark.parametrize("name", ["version_1", "version_2", "odd"])
+@pytest.mark.parametrize("name", WINDOW_STARTS)
 def test_golden_rows(name: str) -> None:
-    rows = json.loads((GOLDEN / f"{name}.rows.json").read_text())
-    expected = json.loads((GOLDEN / f"{name}.expected.json").read_text())
-    result = (
-        normalised(rows, window_start=datetime(2021, 7, 18, 17, tzinfo=UTC))
-        if name == "version_1"
-        else normalised(rows)
-    )
-    for table, frame in frames(result).items():
-        found = [{column: as_json(value) for column, value in record.items()} for record in records(frame)]
-        assert found == expected[table]
+    assert found(name) == json.loads(expected_file(name).read_text()), "python -m tests.golden, if it is meant so"
 
 
 @given(ROWS)
