@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import sqlalchemy as sa
 
+from transforms.databases import DATABASES
 from transforms.errors import BusyError, CallHistoryError, CollisionError, DataError, StorageError
 
 _CONNECT_TIMEOUT_SECONDS = 10
@@ -52,10 +53,7 @@ def in_full(connection: sa.Connection, query: sa.Select[Any]) -> str:
 class Backend(ABC):
     """One database, reached by one URL; subclasses say what is special about theirs."""
 
-    is_embedded: ClassVar[bool] = False
     has_schemas: ClassVar[bool] = False
-    driver: ClassVar[str]
-    extra: ClassVar[str | None] = None
     columns_query: ClassVar[str]
     """Gives a row for each column: its table's or view's name in ``:schema``, and its own."""
     bytes_per_call: ClassVar[int]
@@ -78,6 +76,11 @@ class Backend(ABC):
     def close(self) -> None:
         """Close the idle connections; the next use opens new ones."""
         self.engine.dispose()
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the database is a file that this process opens."""
+        return DATABASES[self.url.get_backend_name()].is_file
 
     @property
     def label(self) -> str:

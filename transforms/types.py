@@ -14,8 +14,9 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-_KEEPS_NO_ZONE = frozenset({"mysql", "mariadb", "sqlite"})
-_MYSQL_FAMILY = ("mysql", "mariadb")
+from transforms.databases import DATABASES
+
+_MYSQL_FAMILY = tuple(database.name for database in DATABASES.values() if database.is_mysql)
 
 
 class Instant(TypeDecorator[datetime]):
@@ -39,7 +40,7 @@ class Instant(TypeDecorator[datetime]):
         if value.tzinfo is None:
             raise ValueError("an instant needs a time zone")
         value = value.astimezone(UTC)
-        return value.replace(tzinfo=None) if dialect.name in _KEEPS_NO_ZONE else value
+        return value if DATABASES[dialect.name].keeps_zone else value.replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Give back aware UTC, whatever the session's time zone is."""

@@ -15,6 +15,7 @@ from pipelines.settings import Settings
 from sinks.ledger import Ledger
 from sinks.transfer import TableContents, contents, copy_tables, is_in_use
 from sinks.warehouse import Warehouse
+from transforms.databases import DATABASES
 from transforms.errors import BusyError, SettingsError, StorageError
 
 _SETTING = "CALLHISTORY_NEW_WAREHOUSE_URL"
@@ -111,7 +112,7 @@ def move(settings: Settings, on_rows: Callable[[str, int], None]) -> Move:
 def _place(url: str, schema: str | None) -> tuple[object, ...]:
     parts = sa.make_url(url)
     database = parts.database or ""
-    if parts.get_backend_name() in ("duckdb", "sqlite"):
+    if DATABASES[parts.get_backend_name()].is_file:
         database = str(Path(database).resolve())
     return parts.get_backend_name(), parts.host, parts.port, database, parts.query, schema
 

@@ -33,6 +33,7 @@ from pipelines.settings.values import (
     read_window,
     written_duration,
 )
+from transforms.databases import database_names
 from transforms.errors import SettingsError
 
 EARLIEST_START_DATE = date(1973, 3, 4)
@@ -143,7 +144,7 @@ class Settings(BaseSettings):
     warehouse_url: Annotated[SecretStr, AfterValidator(read_warehouse_url)] = _setting(
         "CALLHISTORY_WAREHOUSE_URL",
         SecretStr("duckdb:///data/warehouse.duckdb"),
-        "Warehouse, as a SQLAlchemy URL: duckdb, postgresql, mysql, mariadb or sqlite",
+        f"Warehouse, as a SQLAlchemy URL: {database_names()}",
     )
     warehouse_schema: str | None = _setting(
         "CALLHISTORY_WAREHOUSE_SCHEMA",

@@ -12,21 +12,10 @@ from zoneinfo import ZoneInfo
 
 from pydantic import SecretStr
 
+from transforms.databases import SCHEMES, database_names
+
 _DAY = timedelta(days=1)
 _DURATION_UNITS = {"d": _DAY, "h": timedelta(hours=1), "m": timedelta(minutes=1)}
-_WAREHOUSE_DRIVERS = {
-    "duckdb": "duckdb",
-    "postgresql": "postgresql+psycopg",
-    "postgres": "postgresql+psycopg",
-    "postgresql+psycopg": "postgresql+psycopg",
-    "mysql": "mysql+pymysql",
-    "mysql+pymysql": "mysql+pymysql",
-    "mariadb": "mariadb+pymysql",
-    "mariadb+pymysql": "mariadb+pymysql",
-    "sqlite": "sqlite",
-}
-
-_FILES = frozenset({"duckdb", "sqlite"})
 _BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "oss", "r2"})
 """Storages whose URL names a bucket, and never a user."""
 _SERVERS = frozenset({"ftp", "sftp", "ssh", "smb"})
@@ -67,14 +56,13 @@ def read_warehouse_url(value: SecretStr) -> SecretStr:
     at the first ``@``, and would call the rest of it a host, a database or an option, which messages show.
     """
     scheme, separator, rest = value.get_secret_value().strip().partition("://")
-    driver = _WAREHOUSE_DRIVERS.get(scheme)
-    if not separator or driver is None:
-        backends = "duckdb, postgresql, mysql, mariadb or sqlite"
-        raise ValueError(f"should be a SQLAlchemy URL of {backends}, such as duckdb:///data/warehouse.duckdb")
-    if driver in _FILES:
+    database = SCHEMES.get(scheme)
+    if not separator or database is None:
+        raise ValueError(f"should be a SQLAlchemy URL of {database_names()}, such as duckdb:///data/warehouse.duckdb")
+    if database.is_file:
         if not rest.startswith("/") or not rest.partition("?")[0].strip("/"):
-            raise ValueError(f"should name a file after three slashes, such as {driver}:///data/warehouse.db")
-        return SecretStr(f"{driver}://{rest}")
+            raise ValueError(f"should name a file after three slashes, such as {database.name}:///data/warehouse.db")
+        return SecretStr(f"{database.scheme}://{rest}")
     address = _without_user(rest)
     try:
         parts = urlsplit(f"//{address}")
@@ -83,7 +71,7 @@ def read_warehouse_url(value: SecretStr) -> SecretStr:
         raise ValueError(f"should hold a host and a numeric port; {_ESCAPES}") from error
     if not parts.path.strip("/"):
         raise ValueError(f"should name a database, such as {scheme}://user:password@host/database")
-    return SecretStr(f"{driver}://{rest}")
+    return SecretStr(f"{database.scheme}://{rest}")
 
 
 def _without_user(rest: str) -> str:

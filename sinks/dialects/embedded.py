@@ -62,9 +62,7 @@ class DuckDB(Backend):
     The DuckDB that it is attached to stays: to begin one takes longer than a short transaction does.
     """
 
-    is_embedded = True
     has_schemas = True
-    driver = "duckdb_engine"
     columns_query = (
         "SELECT table_name, column_name FROM duckdb_columns() WHERE database_name = current_database()"
         " AND schema_name = coalesce(:schema, current_schema())"
@@ -242,8 +240,6 @@ def _kept_as(wanted: pa.DataType) -> tuple[pa.DataType, sa.types.TypeEngine[Any]
 class SQLite(Backend):
     """A file with one writer at a time, which waits its turn; readers go on meanwhile (WAL)."""
 
-    is_embedded = True
-    driver = "sqlite3"
     # The columns of somebody's broken view cannot be told.
     columns_query = (
         "SELECT t.name, c.name FROM sqlite_master AS t JOIN pragma_table_info(t.name) AS c"

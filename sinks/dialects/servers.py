@@ -60,14 +60,12 @@ class PostgreSQL(Backend):
     """A PostgreSQL server, through psycopg; rows go in by COPY."""
 
     has_schemas = True
-    driver = "psycopg"
     columns_query = (
         "SELECT c.relname, a.attname FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid"
         " JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE a.attnum > 0 AND NOT a.attisdropped"
         " AND c.relkind IN ('r', 'p', 'v') AND n.nspname = coalesce(:schema, current_schema())"
     )
     bytes_per_call = 1000
-    extra = "postgresql"
     read_only_options: ClassVar[dict[str, Any]] = {"postgresql_readonly": True}
 
     # Classes and codes: PostgreSQL documentation, appendix A; the longest prefix decides.
@@ -195,13 +193,11 @@ class PostgreSQL(Backend):
 class MySQL(Backend):
     """A MariaDB or MySQL server, through PyMySQL; rows go in by LOAD DATA LOCAL, or by INSERT where that is off."""
 
-    driver = "pymysql"
     columns_query = (
         "SELECT table_name, column_name FROM information_schema.columns"
         " WHERE table_schema = coalesce(:schema, database())"
     )
     bytes_per_call = 1900
-    extra = "mysql"
 
     # Numbers: MariaDB and MySQL server error references; 2000 and up are the client's.
     _FAILURES: ClassVar[Mapping[int, Failure]] = {
