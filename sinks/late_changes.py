@@ -6,8 +6,8 @@ from datetime import date, datetime, timedelta
 
 import sqlalchemy as sa
 
-from sinks.merge import Changes
 from sinks.warehouse import Warehouse
+from sinks.window_changes import Changes
 from transforms.schema import LATE_CHANGES
 
 _DAY = timedelta(days=1)

@@ -7,8 +7,6 @@ again is lossless and changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime
 from types import TracebackType
 
@@ -17,8 +15,8 @@ import sqlalchemy as sa
 
 from sinks.backend import COLLIDED, MISFIT
 from sinks.readback import recomputed_hashes
+from sinks.staged_differences import StagedDifferences
 from sinks.staged_tables import (
-    DIFFERENCES,
     INSERTED,
     RESTORED,
     STAGED_COLUMNS,
@@ -28,58 +26,10 @@ from sinks.staged_tables import (
     temporary_tables,
 )
 from sinks.warehouse import Warehouse
+from sinks.window_changes import Changes, Losses
 from sinks.window_rows import WindowCounts, window_counts
-from transforms.columns import Column
 from transforms.errors import DataError
-from transforms.rejects import RejectReason
 from transforms.schema import CALL_PARTICIPANTS, CALL_VERSIONS, CALLS, REJECTED_ROWS, Table
-
-
-@dataclass(frozen=True)
-class Changes:
-    """What ``StagedWindow.replace`` did, in calls and rejected rows.
-
-    ``left`` holds instants of other windows whose certificate does not hold any more: a call of theirs starts in this
-    window now, or they have set a row aside for a call that is gone here. ``to_confirm`` holds the starts, in other
-    windows, of calls of which this window has begun to serve an earlier row: they may have left there.
-    """
-
-    inserted: int
-    updated: int
-    restored: int
-    vanished: int
-    unchanged: int
-    rejects_added: int
-    rejects_removed: int
-    left: tuple[datetime, ...] = ()
-    to_confirm: tuple[datetime, ...] = ()
-
-    def __add__(self, later: Changes) -> Changes:
-        """Return what both did, one after the other; ``unchanged`` is the later one's."""
-        summed = ("inserted", "updated", "restored", "vanished", "rejects_added", "rejects_removed")
-        sums = {name: getattr(self, name) + getattr(later, name) for name in summed}
-        return replace(later, **sums)
-
-    @property
-    def calls_changed(self) -> int:
-        """How many calls are not as they were before."""
-        return self.inserted + self.updated + self.restored + self.vanished
-
-
-@dataclass(frozen=True)
-class Losses:
-    """What the warehouse would lose of a window by what was staged.
-
-    ``live`` calls are in the window now, of which ``vanishing`` were not staged. ``unreadable`` ones were not staged
-    either, but a rejected row has their id: they are still served. ``emptied`` says, by column, in how many calls a
-    value would become null or unknown. ``rows_without_id`` counts staged rejects that could be any call of the window.
-    """
-
-    live: int
-    vanishing: int
-    unreadable: int
-    rows_without_id: int
-    emptied: Mapping[str, int]
 
 
 class StagedWindow:
@@ -180,22 +130,12 @@ class StagedWindow:
         """
         for table in self._staged.values():
             self._backend.loaded(self._connection, table)
-        calls, rejects = self._warehouse.tables[CALLS.name], self._staged[REJECTED_ROWS.name]
         self._window = (window_start, window_end)
-        self._find_differences(*self._window)
-        in_window = (calls.c.started_at >= window_start, calls.c.started_at < window_end, calls.c.deleted_at.is_(None))
-        not_staged = self._count(self._differences, self._differences.c.kind == VANISHED)
-        if not_staged:
-            is_rejected = sa.exists().where(rejects.c.call_id == self._differences.c.call_id)
-            self._drop_differences(is_rejected.correlate(self._differences))
-        vanishing = self._count(self._differences, self._differences.c.kind == VANISHED) if not_staged else 0
-        return Losses(
-            live=self._count(calls, *in_window),
-            vanishing=vanishing,
-            unreadable=not_staged - vanishing,
-            rows_without_id=self._rows_without_id(certified_at),
-            emptied=self._emptied(),
+        self._found = StagedDifferences(
+            self._warehouse, self._connection, self._staged, self._differences, self._window
         )
+        self._found.find()
+        return self._found.losses(certified_at)
 
     def replace(self, now: datetime, *, believes_gone: bool = True) -> Changes:
         """Make the window in the warehouse what was staged and compared, as of ``now``.
@@ -208,23 +148,23 @@ class StagedWindow:
         """
         window_start, window_end = self._window
         if not believes_gone:
-            self._drop_differences()
-        staged_calls = self._count(self._staged[CALLS.name])
-        found = dict(self._connection.execute(self._kinds()).tuples().all())
+            self._found.forget_vanished()
+        staged_calls = self._found.count_rows(self._staged[CALLS.name])
+        found = self._found.kinds()
         written = sum(found.get(kind, 0) for kind in (INSERTED, UPDATED, RESTORED))
-        left = self._moved(window_start, window_end) if found.get(UPDATED) else ()
+        left = self._found.windows_left() if found.get(UPDATED) else ()
         if found.keys() - {INSERTED}:
             self._keep_versions(now)
         if found.get(UPDATED) or found.get(RESTORED):
             self._update_calls(window_start, now)
         if found.get(VANISHED):
             self._mark_vanished(now)
-            left += self._set_aside_for_vanished(window_start, window_end)
+            left += self._found.windows_that_set_aside_what_vanished()
         if found.get(INSERTED):
             self._insert_calls(window_start, now)
         if written:
             self._replace_participants()
-        to_confirm = self._newly_set_aside(window_start, window_end)
+        to_confirm = self._found.starts_newly_set_aside()
         rejects_added, rejects_removed = self._replace_rejects(window_start, window_end, now, believes_gone)
         return Changes(
             inserted=found.get(INSERTED, 0),
@@ -237,118 +177,6 @@ class StagedWindow:
             left=left,
             to_confirm=to_confirm,
         )
-
-    def _count(self, source: sa.FromClause, *conditions: sa.ColumnElement[bool]) -> int:
-        return self._connection.execute(sa.select(sa.func.count()).select_from(source).where(*conditions)).scalar_one()
-
-    def _find_differences(self, window_start: datetime, window_end: datetime) -> None:
-        calls, staged = self._warehouse.tables[CALLS.name], self._staged[CALLS.name]
-        same_call = staged.c.call_id == calls.c.call_id
-        kind = sa.case(
-            (calls.c.call_id.is_(None), INSERTED), (calls.c.deleted_at.is_not(None), RESTORED), else_=UPDATED
-        )
-        self._fill_differences(
-            sa.select(staged.c.call_id, kind, calls.c.started_at)
-            .select_from(staged.outerjoin(calls, same_call))
-            .where(
-                calls.c.call_id.is_(None) | calls.c.deleted_at.is_not(None) | (calls.c.row_hash != staged.c.row_hash)
-            )
-        )
-        self._fill_differences(
-            sa.select(calls.c.call_id, sa.literal(VANISHED), calls.c.started_at)
-            .select_from(calls.outerjoin(staged, same_call))
-            .where(
-                calls.c.started_at >= window_start,
-                calls.c.started_at < window_end,
-                calls.c.deleted_at.is_(None),
-                staged.c.call_id.is_(None),
-            )
-        )
-        self._backend.loaded(self._connection, self._differences)
-
-    def _fill_differences(self, found: sa.Select[tuple[object, ...]]) -> None:
-        self._connection.execute(sa.insert(self._differences).from_select(list(DIFFERENCES.column_names), found))
-
-    def _kinds(self) -> sa.Select[tuple[str, int]]:
-        kind = self._differences.c.kind
-        return sa.select(kind, sa.func.count()).group_by(kind)
-
-    def _moved(self, window_start: datetime, window_end: datetime) -> tuple[datetime, ...]:
-        previous = self._differences.c.previous_started_at
-        query = (
-            sa.select(previous)
-            .distinct()
-            .where(self._differences.c.kind == UPDATED, (previous < window_start) | (previous >= window_end))
-            .order_by(previous)
-        )
-        return tuple(self._connection.execute(query).scalars())
-
-    def _drop_differences(self, *conditions: sa.ColumnElement[bool]) -> None:
-        """Forget the calls that would vanish and meet ``conditions``: they stay as they are."""
-        differences = self._differences
-        self._connection.execute(sa.delete(differences).where(differences.c.kind == VANISHED, *conditions))
-
-    def _rows_without_id(self, certified_at: datetime | None) -> int:
-        """Count the staged rejects that could be any call: not those that a proven read had beside all of its calls."""
-        rejects, staged = self._warehouse.tables[REJECTED_ROWS.name], self._staged[REJECTED_ROWS.name]
-        known = sa.exists().where(
-            rejects.c.window_start == staged.c.window_start,
-            rejects.c.reject_id == staged.c.reject_id,
-            rejects.c.first_seen_at <= sa.literal(certified_at, rejects.c.first_seen_at.type),
-        )
-        return self._count(staged, staged.c.call_id.is_(None), ~known.correlate(staged))
-
-    def _emptied(self) -> dict[str, int]:
-        calls, staged = self._warehouse.tables[CALLS.name], self._staged[CALLS.name]
-        columns = [CALLS[name] for name in CALLS.source_columns if CALLS[name].may_be_unknown]
-        emptied = [
-            sa.func.coalesce(sa.func.sum(sa.case((_says(calls, c) & ~_says(staged, c), 1), else_=0)), 0)
-            for c in columns
-        ]
-        query = (
-            sa.select(*emptied)
-            .select_from(self._differences)
-            .join(calls, calls.c.call_id == self._differences.c.call_id)
-            .join(staged, staged.c.call_id == self._differences.c.call_id)
-            .where(self._differences.c.kind == UPDATED)
-        )
-        counts = self._connection.execute(query).one()
-        return {column.name: int(count) for column, count in zip(columns, counts, strict=True)}
-
-    def _set_aside_for_vanished(self, window_start: datetime, window_end: datetime) -> tuple[datetime, ...]:
-        """Return the other windows that have set a row aside, because its call was here, where it is not any more."""
-        rejects = self._warehouse.tables[REJECTED_ROWS.name]
-        query = (
-            sa.select(rejects.c.window_start)
-            .distinct()
-            .join(self._differences, self._differences.c.call_id == rejects.c.call_id)
-            .where(
-                self._differences.c.kind == VANISHED,
-                rejects.c.reason == RejectReason.DUPLICATE_ID.value,
-                (rejects.c.window_start < window_start) | (rejects.c.window_start >= window_end),
-            )
-        )
-        return tuple(self._connection.execute(query).scalars())
-
-    def _newly_set_aside(self, window_start: datetime, window_end: datetime) -> tuple[datetime, ...]:
-        """Return the starts, in other windows, of the calls of which a row is set aside here for the first time."""
-        calls = self._warehouse.tables[CALLS.name]
-        rejects, staged = self._warehouse.tables[REJECTED_ROWS.name], self._staged[REJECTED_ROWS.name]
-        known = sa.exists().where(
-            rejects.c.window_start == staged.c.window_start, rejects.c.reject_id == staged.c.reject_id
-        )
-        query = (
-            sa.select(calls.c.started_at)
-            .distinct()
-            .join(staged, staged.c.call_id == calls.c.call_id)
-            .where(
-                staged.c.reason == RejectReason.DUPLICATE_ID.value,
-                (calls.c.started_at < window_start) | (calls.c.started_at >= window_end),
-                calls.c.deleted_at.is_(None),
-                ~known,
-            )
-        )
-        return tuple(self._connection.execute(query).scalars())
 
     def _keep_versions(self, now: datetime) -> None:
         calls, versions = self._warehouse.tables[CALLS.name], self._warehouse.tables[CALL_VERSIONS.name]
@@ -422,11 +250,11 @@ class StagedWindow:
             rejects.c.window_start < window_end,
             ~sa.exists().where(same_row).correlate(rejects),
         )
-        removed = self._count(rejects, *gone) if believes_gone else 0
+        removed = self._found.count_rows(rejects, *gone) if believes_gone else 0
         if removed:
             self._connection.execute(sa.delete(rejects).where(*gone))
         joined = staged.outerjoin(rejects, same_row)
-        added = self._count(joined, rejects.c.reject_id.is_(None))
+        added = self._found.count_rows(joined, rejects.c.reject_id.is_(None))
         if added:
             new_rows = (
                 sa.select(*staged.c, sa.literal(now, rejects.c.first_seen_at.type))
@@ -436,8 +264,3 @@ class StagedWindow:
             names = [*(column.name for column in staged.c), "first_seen_at"]
             self._connection.execute(sa.insert(rejects).from_select(names, new_rows))
         return added, removed
-
-
-def _says(table: sa.FromClause, column: Column) -> sa.ColumnElement[bool]:
-    value = table.c[column.name]
-    return value.is_not(None) if column.unknown is None else value != column.unknown

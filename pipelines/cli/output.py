@@ -98,3 +98,8 @@ def console_for(*, stderr: bool) -> Console:
     """Return a console on stdout or stderr; without a terminal it is wide enough for a table."""
     console = Console(stderr=stderr, highlight=False)
     return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=_WIDTH_WITHOUT_TERMINAL)
+
+
+def megabytes(size: int) -> str:
+    """Return a size in bytes as ``12.3 MB``."""
+    return f"{size / 1e6:,.1f} MB"

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import os
-import threading
-import time
-from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 
+from pipelines.cli.archive_progress import ArchiveProgress, Lines
 from pipelines.cli.calls import Yes
 from pipelines.cli.command import DONE, INCOMPLETE, UsageError, command
 from pipelines.cli.confirm import confirmed, declined
-from pipelines.cli.output import Output, Report, counted
+from pipelines.cli.output import Output, Report, counted, megabytes
 from pipelines.cli.progress import tell_retries
+from pipelines.cli.recording_reports import archive_report, deletion_report, show_verification
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from pipelines.context import Stores
-    from pipelines.recordings.archive import Event
     from pipelines.stringeex.operations import StringeeX
-
-_ERRORS_SHOWN = 10
-_SECONDS_BETWEEN_LINES = 5.0
 
 recordings = typer.Typer(name="recordings", help="Recordings: archived, proven, and deleted at the source on demand.")
 
@@ -94,7 +85,7 @@ def verify(
     from pipelines.context import open_stores_to_read
     from pipelines.recordings.verify import verify_recordings
 
-    lines = _Lines(output)
+    lines = Lines(output)
     with open_stores_to_read(settings) as stores:
         found = verify_recordings(
             stores,
@@ -103,7 +94,7 @@ def verify(
             on_progress=lambda done, size: lines.log(f"{counted(done, 'recording')} read back, {megabytes(size)}"),
         )
     data = found.to_dict()
-    return Report(data, lambda console: _show_verification(console, data), DONE if found.is_right else INCOMPLETE)
+    return Report(data, lambda console: show_verification(console, data), DONE if found.is_right else INCOMPLETE)
 
 
 @recordings.command("delete")
@@ -167,11 +158,11 @@ def _delete_older(output: Output, stores: Stores, api: StringeeX, age: timedelta
         data: dict[str, Any] = {"plan": plan.to_dict(), "done": False}
         return Report(data, lambda console: console.print(f"{line}\n{after}", soft_wrap=True))
     output.log(line)
-    lines = _Lines(output)
+    lines = Lines(output)
     deletion = delete_planned(
         stores, api, plan, on_progress=lambda done: lines.log(f"{done:,} of {counted(plan.recordings, 'recording')}")
     )
-    return _deletion_report({"plan": plan.to_dict(), "done": True, **deletion.to_dict()})
+    return deletion_report({"plan": plan.to_dict(), "done": True, **deletion.to_dict()})
 
 
 def _delete_one(
@@ -197,7 +188,7 @@ def _delete_one(
     if not confirmed(output, f"delete the recording of call {call_id} at the provider, for good{copy}", yes=yes):
         return declined()
     deletion = delete_kept(stores, api, [kept]) if kept else delete_without_copy(stores, api, call_id, utc_now())
-    return _deletion_report({"done": True, "call_id": call_id, **deletion.to_dict()})
+    return deletion_report({"done": True, "call_id": call_id, **deletion.to_dict()})
 
 
 @recordings.command("download")
@@ -244,143 +235,3 @@ def download(
             soft_wrap=True,
         ),
     )
-
-
-def archive_report(summary: Mapping[str, Any]) -> Report:
-    """Return what a run of the archive ends with; ``summary`` is that of `ArchiveSummary.to_dict`."""
-    return Report(summary, lambda console: _show(console, summary), DONE if summary["complete"] else INCOMPLETE)
-
-
-class ArchiveProgress:
-    """Listens to the steps of an archive run, from any thread: a bar on a terminal, a line now and then elsewhere."""
-
-    def __init__(self, output: Output) -> None:
-        self._output = output
-        self._lock = threading.Lock()
-        self._lines = _Lines(output)
-        self._bar = (
-            Progress(
-                TextColumn("recordings"),
-                BarColumn(),
-                TextColumn("{task.fields[state]}"),
-                console=output.logs,
-                transient=True,
-            )
-            if output.logs.is_terminal and not output.verbose
-            else None
-        )
-        self._task = self._bar.add_task("", total=None, state="") if self._bar else None
-
-    def __enter__(self) -> ArchiveProgress:
-        if self._bar:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar:
-            self._bar.stop()
-
-    def __call__(self, event: Event) -> None:
-        """Take note of a step."""
-        from pipelines.recordings.archive import Step
-
-        state = (
-            f"{event.done:,} of {counted(event.due, 'recording')}, {megabytes(event.bytes)}, "
-            f"{_duration(event.eta_seconds)} left"
-        )
-        with self._lock:
-            if self._bar and self._task is not None:
-                self._bar.update(self._task, completed=event.done, total=event.due, state=state)
-            elif self._output.verbose:
-                if event.step is not Step.RECEIVING:
-                    self._output.log(f"{event.step}: {state}")
-            else:
-                self._lines.log(state)
-
-
-class _Lines:
-    """Lines of progress, one every few seconds."""
-
-    def __init__(self, output: Output) -> None:
-        self._output = output
-        self._last_at = time.monotonic()
-
-    def log(self, line: str) -> None:
-        if time.monotonic() - self._last_at >= _SECONDS_BETWEEN_LINES:
-            self._last_at = time.monotonic()
-            self._output.log(line)
-
-
-def megabytes(size: int) -> str:
-    """Return a size in bytes as ``12.3 MB``."""
-    return f"{size / 1e6:,.1f} MB"
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "unknown time"
-    for unit, length in (("second", 1), ("minute", 60), ("hour", 3600)):
-        if seconds < 120 * length or unit == "hour":
-            return f"about {counted(math.ceil(seconds / length), unit)}"
-    raise AssertionError("an hour is the last unit")
-
-
-def _show(console: Console, summary: Mapping[str, Any]) -> None:
-    from sinks.archive import safe_name
-
-    console.print(
-        f"{counted(summary['archived'], 'recording')} archived ({megabytes(summary['bytes'])}), "
-        f"{summary['not_ready']:,} not there yet, {summary['missing']:,} missing, {summary['failed']:,} failed; "
-        f"{counted(summary['requests'], 'request')}."
-    )
-    if summary["doubtful"]:
-        console.print(
-            f"{summary['doubtful']:,} of them are kept as they came, but are doubtful: callhistory recordings verify "
-            "says which and why.",
-            soft_wrap=True,
-        )
-    if summary["none"]:
-        console.print(f"{summary['none']:,} more are not there, and nothing had said that they were.")
-    if summary["adopted"]:
-        console.print(f"{summary['adopted']:,} of them had been fetched by a run that was cut off.")
-    for error in summary["errors"][:_ERRORS_SHOWN]:
-        name = safe_name(error["call_id"])
-        console.print(f"{error['status']}: recording of {name}: {error['error']}", markup=False, soft_wrap=True)
-    if len(summary["errors"]) > _ERRORS_SHOWN:
-        console.print(f"... and {len(summary['errors']) - _ERRORS_SHOWN:,} more; --json has more")
-    console.print("In all: " + ", ".join(f"{count:,} {name}" for name, count in summary["recordings"].items() if count))
-
-
-def _show_verification(console: Console, data: Mapping[str, Any]) -> None:
-    console.print(
-        f"{counted(data['listed'], 'recording')} in the archive by the table; "
-        f"{data['read_back']:,} read back ({megabytes(data['bytes_read'])})."
-    )
-    for problem in data["problems"][:_ERRORS_SHOWN]:
-        console.print(f"wrong: {problem['message']}", markup=False, soft_wrap=True)
-    if len(data["problems"]) > _ERRORS_SHOWN:
-        console.print(f"... and {len(data['problems']) - _ERRORS_SHOWN:,} more; --json has all")
-    if data["wanted_again"]:
-        console.print(f"{data['wanted_again']:,} will be fetched anew by callhistory recordings archive.")
-    if data["doubts"]:
-        found = ", ".join(f"{count:,} {doubt}" for doubt, count in data["doubts"].items())
-        console.print(f"Kept as they came, but doubtful: {found}.", soft_wrap=True)
-    for recording in data["doubtful"][:_ERRORS_SHOWN]:
-        console.print(f"doubtful: {recording['archive_path']}: {recording['doubt']}", markup=False, soft_wrap=True)
-    if sum(data["doubts"].values()) > _ERRORS_SHOWN:
-        console.print(f"... and {sum(data['doubts'].values()) - _ERRORS_SHOWN:,} more; --json and the table have more")
-    if not data["problems"]:
-        console.print("Nothing is missing or damaged.")
-
-
-def _deletion_report(data: Mapping[str, Any]) -> Report:
-    def show(console: Console) -> None:
-        console.print(f"{counted(data['deleted'], 'recording')} deleted, {data['already_gone']:,} already gone.")
-        for reason in data["not_deleted"][:_ERRORS_SHOWN]:
-            console.print(f"not deleted: {reason}", markup=False, soft_wrap=True)
-        if len(data["not_deleted"]) > _ERRORS_SHOWN:
-            console.print(f"... and {len(data['not_deleted']) - _ERRORS_SHOWN:,} more; --json has all")
-
-    return Report(data, show, INCOMPLETE if data["not_deleted"] else DONE)

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from datetime import datetime
 
-from sinks.merge import Losses
 from sinks.raw import Verdict
 from sinks.spool import Spool
+from sinks.window_changes import Losses
 from transforms.schema import CALLS
 
 FEWEST_LOST = 10

@@ -22,13 +22,14 @@ from pipelines.export.progress import Step
 from pipelines.windows import Window, day_bounds
 from sinks.late_changes import add_late_changes
 from sinks.ledger import Certificate, ClaimedDay, LedgerRow
-from sinks.merge import Changes, Losses, StagedWindow
+from sinks.merge import StagedWindow
 from sinks.parquet import LakeWriter
 from sinks.raw import Verdict, raw_folder
 from sinks.recordings import Recordings
 from sinks.row_times import all_new, as_in_warehouse
 from sinks.source_fields import replace_source_fields
 from sinks.spool import Spool
+from sinks.window_changes import Changes, Losses
 from sinks.window_rows import day_counts, forget_window, live_rows
 from transforms.calls import Normalised, normalise
 from transforms.errors import DataError, UnsettledWindowError

@@ -22,9 +22,9 @@ from pipelines.stringeex.history import WindowRead
 from pipelines.stringeex.history_part import ReadAgainError
 from pipelines.windows import Window
 from sinks.ledger import Certificate, ClaimedDay, LedgerRow, WindowStatus, attempt_of
-from sinks.merge import Changes, Losses
 from sinks.raw import ONE_MILLISECOND, RawFile, Verdict, publish_raw
 from sinks.spool import Spool
+from sinks.window_changes import Changes, Losses
 from transforms.errors import (
     CallHistoryError,
     ClaimLostError,

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 
-from sinks.merge import Changes, Losses, StagedWindow
+from sinks.merge import StagedWindow
 from sinks.warehouse import Warehouse
+from sinks.window_changes import Changes, Losses
 from sinks.window_rows import day_counts, ids_set_aside, live_rows
 from tests.contract.windows import (
     END,

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pytest
 
 from sinks.content_hash import content_hash
-from sinks.merge import Changes, StagedWindow
+from sinks.merge import StagedWindow
 from sinks.staged_tables import TIMES_COLUMNS
 from sinks.warehouse import Warehouse
+from sinks.window_changes import Changes
 from sinks.window_rows import WindowCounts
 from tests.contract.windows import (
     END,

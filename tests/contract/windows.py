@@ -10,9 +10,10 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from sinks.merge import Changes, StagedWindow
+from sinks.merge import StagedWindow
 from sinks.staged_tables import STAGED_COLUMNS
 from sinks.warehouse import Warehouse
+from sinks.window_changes import Changes
 from sinks.window_rows import WindowCounts
 from transforms.schema import CALL_PARTICIPANTS, CALLS, REJECTED_ROWS, TABLES, Table
 

@@ -1,0 +1,90 @@
+"""How a run of the archive shows that it goes on: a bar on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.progress import BarColumn, Progress, TextColumn
+
+from pipelines.cli.output import Output, counted, megabytes
+
+if TYPE_CHECKING:
+    from pipelines.recordings.archive import Event
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+class ArchiveProgress:
+    """Listens to the steps of an archive run, from any thread: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._lock = threading.Lock()
+        self._lines = Lines(output)
+        self._bar = (
+            Progress(
+                TextColumn("recordings"),
+                BarColumn(),
+                TextColumn("{task.fields[state]}"),
+                console=output.logs,
+                transient=True,
+            )
+            if output.logs.is_terminal and not output.verbose
+            else None
+        )
+        self._task = self._bar.add_task("", total=None, state="") if self._bar else None
+
+    def __enter__(self) -> ArchiveProgress:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Take note of a step."""
+        from pipelines.recordings.archive import Step
+
+        state = (
+            f"{event.done:,} of {counted(event.due, 'recording')}, {megabytes(event.bytes)}, "
+            f"{_duration(event.eta_seconds)} left"
+        )
+        with self._lock:
+            if self._bar and self._task is not None:
+                self._bar.update(self._task, completed=event.done, total=event.due, state=state)
+            elif self._output.verbose:
+                if event.step is not Step.RECEIVING:
+                    self._output.log(f"{event.step}: {state}")
+            else:
+                self._lines.log(state)
+
+
+class Lines:
+    """Lines of progress, one every few seconds."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._last_at = time.monotonic()
+
+    def log(self, line: str) -> None:
+        """Show the line if the last one was long enough ago."""
+        if time.monotonic() - self._last_at >= _SECONDS_BETWEEN_LINES:
+            self._last_at = time.monotonic()
+            self._output.log(line)
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown time"
+    for unit, length in (("second", 1), ("minute", 60), ("hour", 3600)):
+        if seconds < 120 * length or unit == "hour":
+            return f"about {counted(math.ceil(seconds / length), unit)}"
+    raise AssertionError("an hour is the last unit")
