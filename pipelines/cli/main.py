@@ -34,7 +34,6 @@ app = typer.Typer(
     name="callhistory",
     help="Every call of a StringeeX call centre, proven complete, in Parquet files and an SQL warehouse.",
     epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 done but incomplete, 130 stopped.",
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich help costs as much again as importing typer and rich
     context_settings={"max_content_width": 120},

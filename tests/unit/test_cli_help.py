@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer.main
@@ -21,7 +22,7 @@ ALL = dict(commands_of(typer.main.get_command(app)))
 COMMANDS = {path: command for path, command in ALL.items() if not hasattr(command, "commands")}
 HEAVY = {"pandas", "pyarrow", "numpy", "sqlalchemy", "duckdb", "prefect", "httpx", "pydantic", "stamina", "fsspec"}
 OUR_PACKAGES = {"pipelines", "transforms", "sinks"}
-SMALLEST_APP = """typer.Typer(add_completion=False)
+SMALLEST_APP = """typer.Typer()
 @app.command()
 def one(option: bool = False): "One."
 @app.command()
@@ -95,3 +96,35 @@ def test_version():
     shown = CliRunner().invoke(app, ["--version"])
     assert shown.exit_code == 0
     assert shown.output.startswith("callhistory ")
+
+
+@pytest.mark.parametrize(
+    ("shell", "words", "found"),
+    [
+        ("bash", {"COMP_WORDS": "callhistory rec", "COMP_CWORD": "1"}, {"recordings"}),
+        ("bash", {"COMP_WORDS": "callhistory backfill --f", "COMP_CWORD": "2"}, {"--from", "--force"}),
+        ("zsh", {"_TYPER_COMPLETE_ARGS": "callhistory rec"}, {"recordings"}),
+        (
+            "fish",
+            {"_TYPER_COMPLETE_ARGS": "callhistory rec", "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
+            {"recordings"},
+        ),
+    ],
+)
+def test_a_shell_completes_commands_and_options(shell, words, found):
+    environment = {"PATH": "", "_CALLHISTORY_COMPLETE": f"complete_{shell}"} | words
+    code = "from pipelines.cli.main import app; app(prog_name='callhistory')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert {name for name in found if name in done.stdout} == found, done.stdout
+    assert "status" not in done.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_installed_where_the_shell_looks(shell, tmp_path):
+    command = [str(Path(sys.executable).with_name("callhistory")), "--install-completion", shell]
+    # The shell is the one that the command was started from; a test has none.
+    environment = {"HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert f"{shell} completion installed" in done.stdout
+    assert any("_CALLHISTORY_COMPLETE" in path.read_text() for path in written)
