@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import duckdb
 import pytest
@@ -17,12 +16,12 @@ from pipelines.simulator import NO_LIMITS, Fault, Portal, PortalOptions, Simulat
 from pipelines.simulator.data_faults import FewerRows, RenameField, SetField
 from pipelines.simulator.faults import WrongTotal
 from tests.e2e.command import REPOSITORY, Finished, account, callhistory_here
-from tests.exports import ZONE
+from tests.today import TODAY, ZONE
 
 PAGE = (REPOSITORY / "deployments" / "README.md").read_text()
 SECTION = PAGE.split("### Disputed and held\n")[1].split("\n## ")[0]
 COMMANDS = {" ".join(command.split()) for command in re.findall(r"`(callhistory [^`]+)`", SECTION)}
-LAST = datetime.now(ZoneInfo(ZONE)).date() - timedelta(days=1)
+LAST = TODAY - timedelta(days=1)
 FIRST = LAST - timedelta(days=1)
 CALLS = 80
 
@@ -34,7 +33,7 @@ class Operator:
         self.portal = portal
         self.followed: set[str] = set()
         self._folder = folder
-        self._settings = account(base_url, CALLHISTORY_START_DATE=str(FIRST))
+        self._settings = account(base_url, CALLHISTORY_TIMEZONE=ZONE, CALLHISTORY_START_DATE=str(FIRST))
 
     def run(self, command: str, **settings: str) -> Finished:
         return callhistory_here(*shlex.split(command)[1:], cwd=self._folder, settings=self._settings | settings)

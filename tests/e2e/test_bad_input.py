@@ -10,15 +10,15 @@ import pytest
 from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
 from tests.databases import SECRET
 from tests.e2e.command import account, callhistory, callhistory_here
+from tests.today import TODAY, ZONE
 
 HEAVY = ("pandas", "pyarrow", "sqlalchemy", "duckdb", "prefect", "httpx")
-TODAY = datetime.now(ZoneInfo("Asia/Ho_Chi_Minh")).date()
 YESTERDAY = TODAY - timedelta(days=1)
 
 
 @pytest.fixture(scope="module")
 def server():
-    calls = generate(3, YESTERDAY, 1, 50, late_arrival_share=0, late_change_share=0)
+    calls = generate(3, YESTERDAY, 1, 50, timezone=ZONE, late_arrival_share=0, late_change_share=0)
     with SimulatedPortal(Portal(calls, PortalOptions(rate_limits=NO_LIMITS))) as server:
         yield server
 
@@ -32,7 +32,9 @@ def portal(server):
 @pytest.fixture
 def run(server, portal, tmp_path):
     def run(*arguments, **settings):
-        return callhistory_here(*arguments, cwd=tmp_path, settings=account(server.base_url, **settings))
+        return callhistory_here(
+            *arguments, cwd=tmp_path, settings=account(server.base_url, **({"CALLHISTORY_TIMEZONE": ZONE} | settings))
+        )
 
     return run
 

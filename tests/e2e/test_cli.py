@@ -9,7 +9,6 @@ import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import SimpleNamespace
-from zoneinfo import ZoneInfo
 
 import duckdb
 import pytest
@@ -24,9 +23,8 @@ from pipelines.windows import day_bounds
 from sinks.ledger import Ledger
 from sinks.warehouse import Warehouse
 from tests.e2e.command import account, callhistory, callhistory_here, command_line, environment
+from tests.today import TODAY, ZONE
 
-TIMEZONE = "Asia/Ho_Chi_Minh"
-TODAY = datetime.now(ZoneInfo(TIMEZONE)).date()
 DAYS = 4
 FIRST = TODAY - timedelta(days=DAYS - 1)
 CALLS = 600
@@ -35,7 +33,7 @@ CALLS = 600
 @pytest.fixture
 def portal():
     """Calls on the three days before today, none of them late."""
-    calls = generate(7, FIRST, DAYS - 1, CALLS, late_arrival_share=0, late_change_share=0)
+    calls = generate(7, FIRST, DAYS - 1, CALLS, timezone=ZONE, late_arrival_share=0, late_change_share=0)
     return Portal(calls, PortalOptions(rate_limits=NO_LIMITS))
 
 
@@ -43,7 +41,7 @@ def portal():
 def run(portal, tmp_path):
     """Return a function that runs a command of this account in a folder of its own."""
     with SimulatedPortal(portal) as server:
-        settings = account(server.base_url, CALLHISTORY_START_DATE=FIRST.isoformat())
+        settings = account(server.base_url, CALLHISTORY_TIMEZONE=ZONE, CALLHISTORY_START_DATE=FIRST.isoformat())
 
         def run(*arguments, own_process=False, **more):
             start = callhistory if own_process else callhistory_here
@@ -54,7 +52,7 @@ def run(portal, tmp_path):
 
 
 def bounds_ms(day):
-    return tuple(int(instant.timestamp() * 1000) for instant in day_bounds(day, TIMEZONE))
+    return tuple(int(instant.timestamp() * 1000) for instant in day_bounds(day, ZONE))
 
 
 def truth(portal, day):

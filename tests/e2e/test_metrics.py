@@ -10,7 +10,6 @@ import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import duckdb
 import pytest
@@ -21,10 +20,10 @@ from pipelines.simulator import faults as fault
 from pipelines.watch.metrics import GAUGES, UP
 from pipelines.windows import day_bounds
 from tests.e2e.command import account, callhistory_here, command_line, environment
-from tests.exports import ZONE
 from tests.readme import REFERENCE
+from tests.today import TODAY, ZONE
 
-FIRST = datetime.now(ZoneInfo(ZONE)).date() - timedelta(days=3)
+FIRST = TODAY - timedelta(days=3)
 WAREHOUSE = "data/warehouse.duckdb"
 
 
@@ -44,12 +43,13 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     """An export of which the first day failed."""
     folder = tmp_path_factory.mktemp("metrics")
     portal = Portal(
-        generate(7, FIRST, 3, 150, late_arrival_share=0, late_change_share=0), PortalOptions(rate_limits=NO_LIMITS)
+        generate(7, FIRST, 3, 150, timezone=ZONE, late_arrival_share=0, late_change_share=0),
+        PortalOptions(rate_limits=NO_LIMITS),
     )
     start_ms = int(day_bounds(FIRST, ZONE)[0].timestamp() * 1000)
     portal.faults.append(fault.Envelope(r=7, message="no", when=lambda request: str(start_ms) in str(request.query)))
     with SimulatedPortal(portal) as server:
-        settings = account(server.base_url, CALLHISTORY_START_DATE=str(FIRST))
+        settings = account(server.base_url, CALLHISTORY_TIMEZONE=ZONE, CALLHISTORY_START_DATE=str(FIRST))
         assert callhistory_here("export", cwd=folder, settings=settings).exit_code == 3
     return folder, settings
 

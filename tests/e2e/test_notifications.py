@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -25,10 +24,9 @@ from pipelines.windows import day_bounds
 from sinks.ledger import ClaimedDay, Ledger
 from sinks.warehouse import Warehouse
 from tests.e2e.command import account, callhistory_here
-from tests.exports import ZONE
 from tests.receiver import Receiver, receiving
+from tests.today import TODAY, ZONE
 
-TODAY = datetime.now(ZoneInfo(ZONE)).date()
 FIRST = TODAY - timedelta(days=3)
 WAREHOUSE = "sqlite:///warehouse.db"
 
@@ -43,7 +41,8 @@ def receiver() -> Iterator[Receiver]:
 def portal() -> Portal:
     """Calls on three days, of which the first is refused."""
     portal = Portal(
-        generate(7, FIRST, 3, 100, late_arrival_share=0, late_change_share=0), PortalOptions(rate_limits=NO_LIMITS)
+        generate(7, FIRST, 3, 100, timezone=ZONE, late_arrival_share=0, late_change_share=0),
+        PortalOptions(rate_limits=NO_LIMITS),
     )
     refuse(portal, FIRST)
     return portal
@@ -57,7 +56,11 @@ def refuse(portal: Portal, day: Any) -> None:
 @contextmanager
 def running(portal: Portal, folder: Path, **settings: str) -> Iterator[Any]:
     with SimulatedPortal(portal) as server:
-        days = {"CALLHISTORY_START_DATE": str(FIRST), "CALLHISTORY_WAREHOUSE_URL": WAREHOUSE}
+        days = {
+            "CALLHISTORY_TIMEZONE": ZONE,
+            "CALLHISTORY_START_DATE": str(FIRST),
+            "CALLHISTORY_WAREHOUSE_URL": WAREHOUSE,
+        }
         known = account(server.base_url, **days, **settings)
 
         def run(*arguments: str, **more: str) -> Any:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import duckdb
 import pytest
@@ -18,8 +17,8 @@ from prefect.client.schemas.sorting import FlowRunSort
 from pipelines import flows
 from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
 from tests.flows.conftest import settings_for
+from tests.today import TODAY, ZONE
 
-TODAY = datetime.now(ZoneInfo("Asia/Ho_Chi_Minh")).date()
 DAYS = 4
 FIRST = TODAY - timedelta(days=DAYS)
 
@@ -27,10 +26,13 @@ FIRST = TODAY - timedelta(days=DAYS)
 @pytest.fixture
 def newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Portal]:
     """A portal with calls on the four days before today, in an environment that exports from it."""
-    portal = Portal(generate(7, FIRST, DAYS, 200, late_arrival_share=0), PortalOptions(rate_limits=NO_LIMITS))
+    portal = Portal(
+        generate(7, FIRST, DAYS, 200, timezone=ZONE, late_arrival_share=0), PortalOptions(rate_limits=NO_LIMITS)
+    )
     monkeypatch.chdir(tmp_path)
     with SimulatedPortal(portal) as server:
-        for name, value in settings_for(server.base_url, tmp_path, CALLHISTORY_START_DATE=str(FIRST)).items():
+        of_today = {"CALLHISTORY_TIMEZONE": ZONE, "CALLHISTORY_START_DATE": str(FIRST)}
+        for name, value in settings_for(server.base_url, tmp_path, **of_today).items():
             monkeypatch.setenv(name, value)
         yield portal
 
