@@ -56,7 +56,8 @@ class Block:
 class Counts(TypedDict):
     """What is counted, as JSON can hold it; instants are epoch seconds.
 
-    ``taken`` holds, by name of the block and number of the block of time since 1970, the requests let through;
+    ``taken`` holds, by name of the block and number of the block of time since 1970, the requests let through, and
+    ``block_seconds`` how long each block is (0.1.0 did not write it);
     ``wanted`` holds, by name and priority, until when lower priorities leave the block alone. ``asked_until`` is what
     an HTTP 429 asked for where that is later than ``blocked_until``.
     """
@@ -65,6 +66,7 @@ class Counts(TypedDict):
     wanted: dict[str, dict[str, float]]
     blocked_until: float
     asked_until: NotRequired[float]
+    block_seconds: NotRequired[dict[str, int]]
 
 
 class Wait(NamedTuple):
@@ -87,7 +89,7 @@ def take(counts: Counts, blocks: Sequence[Block], priority: Priority, now: float
     This clock and the provider's may differ by ``skew`` seconds: close to the border of two blocks of time, a request
     counts in both. Whoever has to wait for a block keeps it from lower priorities until it has had its head start.
     """
-    _forget(counts, now, skew)
+    _forget(counts, blocks, now, skew)
     free_at = {block: _free_at(counts, block, priority, now, skew) for block in blocks}
     ask_again_at = max([counts["blocked_until"], *free_at.values()])
     if ask_again_at <= now:
@@ -124,7 +126,7 @@ def block_account(
     That is the smallest of ``blocks`` without room; when all have room, somebody else uses the account too, and it is
     the smallest of them.
     """
-    _forget(counts, now, skew)
+    _forget(counts, blocks, now, skew)
     if retry_after_seconds is not None:
         until = now + min(max(retry_after_seconds, _SHORTEST_WAIT_SECONDS), _LONGEST_BLOCK_SECONDS)
         counts["asked_until"] = now + retry_after_seconds + skew
@@ -156,11 +158,14 @@ def _taken(counts: Counts, block: Block, number: str) -> int:
     return counts["taken"].get(block.name, {}).get(number, 0)
 
 
-def _forget(counts: Counts, now: float, skew: float) -> None:
-    """Drop what is over, and what lies so far ahead that the clock must have been set back since."""
+def _forget(counts: Counts, blocks: Sequence[Block], now: float, skew: float) -> None:
+    """Drop what is over, what lies so far ahead that the clock must have been set back, and what no block explains."""
     latest = now + _LONGEST_BLOCK_SECONDS + 2 * skew
+    block_seconds = counts.setdefault("block_seconds", {})
+    block_seconds.update({block.name: block.seconds for block in blocks})
+    counts["taken"] = {name: taken for name, taken in counts["taken"].items() if name in block_seconds}
     for name, taken in counts["taken"].items():
-        seconds = int(name.split()[-1].removesuffix("s"))
+        seconds = block_seconds[name]
         for number in [n for n in taken if not now - skew <= (int(n) + 1) * seconds <= latest + seconds]:
             del taken[number]
     for wanted in counts["wanted"].values():

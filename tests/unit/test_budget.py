@@ -328,3 +328,22 @@ def test_a_database_that_cannot_be_used_at_all_does_not_stop_a_person(tmp_path, 
     assert "CALLHISTORY_WAREHOUSE_SCHEMA" in caplog.text
     with pytest.raises(StorageError, match="CALLHISTORY_WAREHOUSE_SCHEMA"):
         open_budget(settings, Priority.EXPORT).acquire("history")
+
+
+def test_counts_that_0_1_0_has_written_still_count_and_what_no_block_explains_is_dropped():
+    counts = no_counts()
+    counts["taken"] = {"history 10s": {"100": 3}, "history of old 7s": {"143": 3}}
+    wait_seconds = take(counts, [Block(10, 3, "history")], Priority.EXPORT, 1_004.0, CLOCK_SKEW_SECONDS)
+    assert wait_seconds == pytest.approx(6 + CLOCK_SKEW_SECONDS)
+    assert counts["taken"] == {"history 10s": {"100": 3}}
+    assert take(counts, [Block(10, 4, "history")], Priority.EXPORT, 1_004.0, CLOCK_SKEW_SECONDS) == 0
+    assert counts["taken"] == {"history 10s": {"100": 4}}
+
+
+def test_a_block_that_only_others_count_is_kept_while_it_lasts():
+    counts = no_counts()
+    take(counts, [Block(60, 5, "recording")], Priority.RECORDINGS, 1_004.0, CLOCK_SKEW_SECONDS)
+    take(counts, [Block(10, 5, "history")], Priority.EXPORT, 1_005.0, CLOCK_SKEW_SECONDS)
+    assert counts["taken"]["recording 60s"] == {"16": 1}
+    take(counts, [Block(10, 5, "history")], Priority.EXPORT, 1_100.0, CLOCK_SKEW_SECONDS)
+    assert counts["taken"]["recording 60s"] == {}
