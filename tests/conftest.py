@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import stamina
 
 from sinks.warehouse import Warehouse
 from tests import databases
@@ -15,6 +16,13 @@ from tests import databases
 pytest_plugins = ("tests.faults.matrix",)
 
 BACKENDS = ("duckdb", "sqlite", "postgresql", "mariadb")
+
+
+@pytest.fixture
+def retries_at_once() -> Iterator[None]:
+    """Retries are as many as in earnest, but do not wait."""
+    with stamina.set_testing(True, attempts=8, cap=True):
+        yield
 
 
 @pytest.fixture(scope="session")

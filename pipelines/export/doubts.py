@@ -26,7 +26,7 @@ FEWEST_ROWS_COMPARABLE = 3
 LARGEST_SHARE_LOST = 0.25
 """Of a window's or a day's calls: that many, and more than this share of them, do not go at once by themselves."""
 
-FIELD_NAME = re.compile(r"[a-z]\w*")
+_FIELD_NAME = re.compile(r"[a-z]\w*")
 """A word in a column's ``source``, which names one field or several."""
 
 _HELD = "Held: nothing was changed."
@@ -154,7 +154,7 @@ def _unread_fields(read: RowsRead, losses: Losses) -> dict[str, int]:
     for column in CALLS.columns:
         emptied = losses.emptied.get(column.name, 0)
         fields = [
-            field for field in FIELD_NAME.findall(column.source) if _is_mass(read.unread.get(field, 0), read.rows)
+            field for field in _FIELD_NAME.findall(column.source) if _is_mass(read.unread.get(field, 0), read.rows)
         ]
         if fields and not column.needed and _is_mass(emptied, losses.live):
             found[fields[0]] = emptied

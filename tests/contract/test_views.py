@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-import stamina
 
 from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
 from pipelines.simulator.faults import WrongTotal
@@ -18,13 +17,9 @@ from sinks.views import View
 from sinks.warehouse import Warehouse, _declaration
 from tests.exports import FIRST, ZONE, Export, export_of, range_ms
 
+pytestmark = pytest.mark.usefixtures("retries_at_once")
+
 DAY = timedelta(days=1)
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting() -> Iterator[None]:
-    with stamina.set_testing(True, attempts=8, cap=True):
-        yield
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import stamina
 
 from pipelines.simulator import Fault
 from pipelines.simulator.data_faults import (
@@ -27,11 +26,7 @@ from tests.e2e.two_days import LAST, Account, assert_same_published, two_days
 from tests.exports import FIRST, assert_holds, export_of, range_ms
 from transforms.schema import CALLS, REJECTED_ROWS
 
-
-@pytest.fixture(autouse=True)
-def _no_waiting() -> Iterator[None]:
-    with stamina.set_testing(True, attempts=8, cap=True):
-        yield
+pytestmark = pytest.mark.usefixtures("retries_at_once")
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from typing import Any
 import pandas as pd
 import pytest
 import sqlalchemy as sa
-import stamina
 
 from pipelines.context import utc_now
 from pipelines.export.planner import Due
@@ -35,14 +34,9 @@ from sinks.ledger import ClaimedDay
 from tests.exports import FIRST, PAGE_ROWS, ZONE, Export, assert_holds, export_of, range_ms
 from transforms.schema import CALLS
 
+pytestmark = pytest.mark.usefixtures("retries_at_once")
+
 TIMES = ["window_start", "first_seen_at", "updated_at"]
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting() -> Iterator[None]:
-    """Retries are as many as in earnest, but do not wait."""
-    with stamina.set_testing(True, attempts=8, cap=True):
-        yield
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import stamina
 
 from pipelines.export.planner import Due
 from pipelines.export.run import plan_export, run_plans
@@ -17,14 +16,10 @@ from pipelines.windows import day_bounds
 from tests.exports import FIRST, ZONE, Export, export_of, range_ms
 from transforms.schema import CALLS, EXPORT_WINDOWS, REJECTED_ROWS
 
+pytestmark = pytest.mark.usefixtures("retries_at_once")
+
 SECOND = FIRST + timedelta(days=1)
 DAY = timedelta(days=1)
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting() -> Iterator[None]:
-    with stamina.set_testing(True, attempts=8, cap=True):
-        yield
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
-import stamina
 
 import transforms.calls
 from pipelines.export.planner import Due
@@ -32,17 +31,13 @@ from transforms.schema import (
     Table,
 )
 
+pytestmark = pytest.mark.usefixtures("retries_at_once")
+
 LAST = FIRST + timedelta(days=1)
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 REBUILT = (CALLS, CALL_PARTICIPANTS, CALL_VERSIONS, REJECTED_ROWS, LATE_CHANGES, SOURCE_FIELDS)
 CERTIFICATE = ["status", "api_total", "raw_rows", "rejected", "lake_rows", "warehouse_rows", "content_hash",
     "warehouse_content_hash", "late_changes", "ends_day"]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting() -> Iterator[None]:
-    with stamina.set_testing(True, attempts=8, cap=True):
-        yield
 
 
 @dataclass

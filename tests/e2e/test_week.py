@@ -6,7 +6,7 @@ wrong in which night, and what has to be seen in the morning after.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -14,7 +14,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-import stamina
 
 from pipelines.export.run import RunSummary
 from pipelines.simulator import (
@@ -46,6 +45,8 @@ from pipelines.simulator.faults import (
 from pipelines.windows import day_bounds
 from tests.exports import FIRST, ZONE, Export, expected, export_of, range_ms
 from transforms.schema import CALL_PARTICIPANTS, CALLS, EXPORT_WINDOWS, REJECTED_ROWS
+
+pytestmark = pytest.mark.usefixtures("retries_at_once")
 
 NIGHTS = 7
 LAST = FIRST + timedelta(days=NIGHTS - 1)
@@ -197,13 +198,6 @@ class Undisturbed:
 
     mornings: list[set[str]]
     facts: dict[str, pa.Table]
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting() -> Iterator[None]:
-    """Retries are as many as in earnest, but do not wait."""
-    with stamina.set_testing(True, attempts=8, cap=True):
-        yield
 
 
 def company(server: SimulatedPortal, warehouse_url: str, folder: Path) -> Week:

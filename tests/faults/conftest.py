@@ -9,7 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import stamina
 
 from pipelines.simulator import NO_LIMITS, OddRows, Portal, PortalOptions, SimulatedPortal, generate
 from pipelines.windows import day_bounds
@@ -23,10 +22,8 @@ DAY_AFTER = day_bounds(FIRST, ZONE)[1] + timedelta(hours=2)
 
 
 @pytest.fixture(autouse=True)
-def _no_waiting() -> Iterator[None]:
-    """Retries are as many as in earnest, but do not wait."""
-    with stamina.set_testing(True, attempts=8, cap=True):
-        yield
+def _no_waiting(retries_at_once: None) -> None:
+    """Nothing here waits before a retry."""
 
 
 @pytest.fixture

@@ -81,7 +81,9 @@ def test_the_weekly_recount_ends_incomplete_when_something_differs(
     state = flows.verify_calls(return_state=True)
     assert (state.name, state.message) == ("Incomplete", f"1 of {DAYS} local days differ")
     key = ArtifactFilter(key=ArtifactFilterKey(any_=["callhistory-verify"]))
-    [report] = [a.data for a in prefect_client.read_artifacts(artifact_filter=key) if "**differences**" in str(a.data)]
+    of_this_run = prefect_client.read_artifacts(artifact_filter=key)
+    [report] = [str(a.data) for a in of_this_run if a.flow_run_id == state.state_details.flow_run_id]
+    assert "**differences**" in report
     assert f"- {day} warehouse calls: 1 " in report
     assert call_id not in report, "the server is told nobody's data"
 
