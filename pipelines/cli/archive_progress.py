@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, TextColumn
 
 from pipelines.cli.output import Output, counted, megabytes
+from pipelines.cli.progress import ProgressLines
 
 if TYPE_CHECKING:
     from pipelines.recordings.archive import Event
-
-_SECONDS_BETWEEN_LINES = 5.0
 
 
 class ArchiveProgress:
@@ -24,7 +22,7 @@ class ArchiveProgress:
     def __init__(self, output: Output) -> None:
         self._output = output
         self._lock = threading.Lock()
-        self._lines = Lines(output)
+        self._lines = ProgressLines(output)
         self._bar = (
             Progress(
                 TextColumn("recordings"),
@@ -65,20 +63,6 @@ class ArchiveProgress:
                     self._output.log(f"{event.step}: {state}")
             else:
                 self._lines.log(state)
-
-
-class Lines:
-    """Lines of progress, one every few seconds."""
-
-    def __init__(self, output: Output) -> None:
-        self._output = output
-        self._last_at = time.monotonic()
-
-    def log(self, line: str) -> None:
-        """Show the line if the last one was long enough ago."""
-        if time.monotonic() - self._last_at >= _SECONDS_BETWEEN_LINES:
-            self._last_at = time.monotonic()
-            self._output.log(line)
 
 
 def _duration(seconds: float | None) -> str:

@@ -23,6 +23,20 @@ if TYPE_CHECKING:
 _SECONDS_BETWEEN_LINES = 5.0
 
 
+class ProgressLines:
+    """Lines of progress, one every few seconds."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._last_at = time.monotonic()
+
+    def log(self, line: str) -> None:
+        """Show the line if the last one was long enough ago."""
+        if time.monotonic() - self._last_at >= _SECONDS_BETWEEN_LINES:
+            self._last_at = time.monotonic()
+            self._output.log(line)
+
+
 class RunProgress:
     """Listens to the steps of a run (``on_event``), from any thread, and shows how far the planned days are."""
 
@@ -32,7 +46,7 @@ class RunProgress:
         self._windows = sum(self._windows_left.values())
         self._windows_done = 0
         self._rows_read: dict[object, int] = {}
-        self._last_line_at = time.monotonic()
+        self._lines = ProgressLines(output)
         self._lock = threading.Lock()
         self._bars = _Bars(output, len(plans)) if output.logs.is_terminal and not output.verbose else None
 
@@ -66,9 +80,8 @@ class RunProgress:
                 self._output.log(f"window {event.step}", level, step=event.step.value, **rows)
             elif self._output.verbose:
                 self._output.log(f"{event.window.label} {event.step}{_rows(event)}")
-            elif time.monotonic() - self._last_line_at >= _SECONDS_BETWEEN_LINES:
-                self._last_line_at = time.monotonic()
-                self._output.log(
+            else:
+                self._lines.log(
                     f"{self._windows_done:,} of {counted(self._windows, 'window')} done, "
                     f"{counted(calls, 'call')} read; now at {event.window.call_date}"
                 )

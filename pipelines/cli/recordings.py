@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.cli.archive_progress import ArchiveProgress, Lines
+from pipelines.cli.archive_progress import ArchiveProgress
 from pipelines.cli.calls import Yes
 from pipelines.cli.command import DONE, INCOMPLETE, UsageError, command
 from pipelines.cli.confirm import confirmed, declined
 from pipelines.cli.output import Output, Report, counted, megabytes
-from pipelines.cli.progress import tell_retries
+from pipelines.cli.progress import ProgressLines, tell_retries
 from pipelines.cli.recording_reports import archive_report, deletion_report, show_verification
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def verify(
     from pipelines.context import open_stores_to_read
     from pipelines.recordings.verify import verify_recordings
 
-    lines = Lines(output)
+    lines = ProgressLines(output)
     with open_stores_to_read(settings) as stores:
         found = verify_recordings(
             stores,
@@ -158,7 +158,7 @@ def _delete_older(output: Output, stores: Stores, api: StringeeX, age: timedelta
         data: dict[str, Any] = {"plan": plan.to_dict(), "done": False}
         return Report(data, lambda console: console.print(f"{line}\n{after}", soft_wrap=True))
     output.log(line)
-    lines = Lines(output)
+    lines = ProgressLines(output)
     deletion = delete_planned(
         stores, api, plan, on_progress=lambda done: lines.log(f"{done:,} of {counted(plan.recordings, 'recording')}")
     )
