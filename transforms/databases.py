@@ -1,4 +1,4 @@
-"""The databases a warehouse can be: how a URL names each, and what each cannot do. ``sinks.dialects`` talks to them."""
+"""The databases a warehouse can be: how a URL names each, and what each can do. ``sinks.dialects`` talks to them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Database:
-    """One database. ``name`` is SQLAlchemy's own; ``driver`` is the one that we use and nobody has to name.
+    """One database. ``name`` is SQLAlchemy's own, ``driver`` the Python module by which it is reached.
 
-    ``module`` is what Python imports of it, ``extra`` what brings it with pip where it is not built in.
+    ``extra`` is what brings the driver with pip, where it is not built in; ``also_called`` how else a URL may name the
+    database. ``is_file``: this process opens a file, and no server. ``keeps_zone``: a column can say that it holds an
+    instant; elsewhere it is a wall clock in UTC. ``is_mysql``: MariaDB and MySQL share their types.
     """
 
     name: str
-    driver: str = ""
-    module: str = ""
+    driver: str
     extra: str | None = None
     also_called: tuple[str, ...] = ()
     is_file: bool = False
@@ -23,18 +24,18 @@ class Database:
 
     @property
     def scheme(self) -> str:
-        """How a URL that is complete begins."""
-        return f"{self.name}+{self.driver}" if self.driver else self.name
+        """How a URL that is complete begins: that of a server names the driver."""
+        return self.name if self.is_file else f"{self.name}+{self.driver}"
 
 
 DATABASES = {
     database.name: database
     for database in (
-        Database("duckdb", module="duckdb_engine", is_file=True, keeps_zone=True),
-        Database("postgresql", "psycopg", "psycopg", "postgresql", also_called=("postgres",), keeps_zone=True),
-        Database("mysql", "pymysql", "pymysql", "mysql", is_mysql=True),
-        Database("mariadb", "pymysql", "pymysql", "mysql", is_mysql=True),
-        Database("sqlite", module="sqlite3", is_file=True),
+        Database("duckdb", "duckdb_engine", is_file=True, keeps_zone=True),
+        Database("postgresql", "psycopg", "postgresql", also_called=("postgres",), keeps_zone=True),
+        Database("mysql", "pymysql", "mysql", is_mysql=True),
+        Database("mariadb", "pymysql", "mysql", is_mysql=True),
+        Database("sqlite", "sqlite3", is_file=True),
     )
 }
 

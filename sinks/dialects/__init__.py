@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sinks.backend import Backend
 from sinks.dialects.embedded import DuckDB, SQLite
 from sinks.dialects.servers import MySQL, PostgreSQL
-from transforms.databases import DATABASES
+from transforms.databases import DATABASES, database_names
 from transforms.errors import StorageError
 
 _BACKENDS: Mapping[str, type[Backend]] = {
@@ -33,8 +33,8 @@ def backend_for(url: str, busy_timeout_seconds: float) -> Backend:
         raise StorageError("CALLHISTORY_WAREHOUSE_URL is not a SQLAlchemy URL") from None
     backend = _BACKENDS.get(parsed.get_backend_name())
     if backend is None:
-        raise StorageError(f"CALLHISTORY_WAREHOUSE_URL should be of {', '.join(_BACKENDS)}")
+        raise StorageError(f"CALLHISTORY_WAREHOUSE_URL should be of {database_names()}")
     database = DATABASES[parsed.get_backend_name()]
-    if find_spec(database.module) is None:
+    if find_spec(database.driver) is None:
         raise StorageError(f"the warehouse needs a driver: pip install 'callhistory[{database.extra}]'")
     return backend(parsed, busy_timeout_seconds)
