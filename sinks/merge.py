@@ -27,7 +27,7 @@ from sinks.staged_tables import (
 )
 from sinks.warehouse import Warehouse
 from sinks.window_changes import Changes, Losses
-from sinks.window_rows import WindowCounts, window_counts
+from sinks.window_rows import WindowCounts, row_count, window_counts
 from transforms.errors import DataError
 from transforms.schema import CALL_PARTICIPANTS, CALL_VERSIONS, CALLS, REJECTED_ROWS, Table
 
@@ -149,7 +149,7 @@ class StagedWindow:
         window_start, window_end = self._window
         if not believes_gone:
             self._found.forget_vanished()
-        staged_calls = self._found.count_rows(self._staged[CALLS.name])
+        staged_calls = row_count(self._connection, self._staged[CALLS.name])
         found = self._found.kinds()
         written = sum(found.get(kind, 0) for kind in (INSERTED, UPDATED, RESTORED))
         left = self._found.windows_left() if found.get(UPDATED) else ()
@@ -250,11 +250,11 @@ class StagedWindow:
             rejects.c.window_start < window_end,
             ~sa.exists().where(same_row).correlate(rejects),
         )
-        removed = self._found.count_rows(rejects, *gone) if believes_gone else 0
+        removed = row_count(self._connection, rejects, *gone) if believes_gone else 0
         if removed:
             self._connection.execute(sa.delete(rejects).where(*gone))
         joined = staged.outerjoin(rejects, same_row)
-        added = self._found.count_rows(joined, rejects.c.reject_id.is_(None))
+        added = row_count(self._connection, joined, rejects.c.reject_id.is_(None))
         if added:
             new_rows = (
                 sa.select(*staged.c, sa.literal(now, rejects.c.first_seen_at.type))

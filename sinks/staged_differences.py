@@ -10,13 +10,14 @@ import sqlalchemy as sa
 from sinks.staged_tables import DIFFERENCES, INSERTED, RESTORED, UPDATED, VANISHED
 from sinks.warehouse import Warehouse
 from sinks.window_changes import Losses
+from sinks.window_rows import row_count
 from transforms.columns import Column
 from transforms.rejects import RejectReason
 from transforms.schema import CALLS, REJECTED_ROWS
 
 
 class StagedDifferences:
-    """The temporary ``table`` of the calls that a staged window adds, changes or no longer has."""
+    """The calls that a staged window adds, changes or no longer has; ``find`` puts them into the temporary ``table``."""
 
     def __init__(
         self,
@@ -26,27 +27,10 @@ class StagedDifferences:
         table: sa.Table,
         window: tuple[datetime, datetime],
     ) -> None:
-        self.table = table
+        self._table = table
         self._backend, self._tables = warehouse.backend, warehouse.tables
         self._connection, self._staged = connection, staged
         self._start, self._end = window
-
-    def losses(self, certified_at: datetime | None) -> Losses:
-        """Return what the warehouse would lose; a call that is served, but rejected, is forgotten as a difference."""
-        calls, rejects = self._tables[CALLS.name], self._staged[REJECTED_ROWS.name]
-        in_window = (calls.c.started_at >= self._start, calls.c.started_at < self._end, calls.c.deleted_at.is_(None))
-        not_staged = self.count_rows(self.table, self.table.c.kind == VANISHED)
-        if not_staged:
-            is_rejected = sa.exists().where(rejects.c.call_id == self.table.c.call_id)
-            self.forget_vanished(is_rejected.correlate(self.table))
-        vanishing = self.count_rows(self.table, self.table.c.kind == VANISHED) if not_staged else 0
-        return Losses(
-            live=self.count_rows(calls, *in_window),
-            vanishing=vanishing,
-            unreadable=not_staged - vanishing,
-            rows_without_id=self._rows_without_id(certified_at),
-            emptied=self._emptied(),
-        )
 
     def find(self) -> None:
         """Compare the staged calls with the warehouse's, and fill the table."""
@@ -72,31 +56,47 @@ class StagedDifferences:
                 staged.c.call_id.is_(None),
             )
         )
-        self._backend.loaded(self._connection, self.table)
+        self._backend.loaded(self._connection, self._table)
+
+    def losses(self, certified_at: datetime | None) -> Losses:
+        """Return what the warehouse would lose; a call that is served, but rejected, is forgotten as a difference."""
+        calls, rejects = self._tables[CALLS.name], self._staged[REJECTED_ROWS.name]
+        in_window = (calls.c.started_at >= self._start, calls.c.started_at < self._end, calls.c.deleted_at.is_(None))
+        not_staged = row_count(self._connection, self._table, self._table.c.kind == VANISHED)
+        if not_staged:
+            is_rejected = sa.exists().where(rejects.c.call_id == self._table.c.call_id)
+            self.forget_vanished(is_rejected.correlate(self._table))
+        vanishing = row_count(self._connection, self._table, self._table.c.kind == VANISHED) if not_staged else 0
+        return Losses(
+            live=row_count(self._connection, calls, *in_window),
+            vanishing=vanishing,
+            unreadable=not_staged - vanishing,
+            rows_without_id=self._rows_without_id(certified_at),
+            emptied=self._emptied(),
+        )
 
     def _fill(self, found: sa.Select[tuple[object, ...]]) -> None:
-        self._connection.execute(sa.insert(self.table).from_select(list(DIFFERENCES.column_names), found))
+        self._connection.execute(sa.insert(self._table).from_select(list(DIFFERENCES.column_names), found))
 
     def kinds(self) -> dict[str, int]:
         """Return how many calls differ in each way."""
-        kind = self.table.c.kind
+        kind = self._table.c.kind
         return dict(self._connection.execute(sa.select(kind, sa.func.count()).group_by(kind)).tuples().all())
 
     def windows_left(self) -> tuple[datetime, ...]:
         """Return where calls that are in this window now were before, in other windows."""
-        previous = self.table.c.previous_started_at
+        previous = self._table.c.previous_started_at
         query = (
             sa.select(previous)
             .distinct()
-            .where(self.table.c.kind == UPDATED, (previous < self._start) | (previous >= self._end))
+            .where(self._table.c.kind == UPDATED, (previous < self._start) | (previous >= self._end))
             .order_by(previous)
         )
         return tuple(self._connection.execute(query).scalars())
 
     def forget_vanished(self, *conditions: sa.ColumnElement[bool]) -> None:
         """Forget the calls that would vanish and meet ``conditions``: they stay as they are."""
-        differences = self.table
-        self._connection.execute(sa.delete(differences).where(differences.c.kind == VANISHED, *conditions))
+        self._connection.execute(sa.delete(self._table).where(self._table.c.kind == VANISHED, *conditions))
 
     def _rows_without_id(self, certified_at: datetime | None) -> int:
         """Count the staged rejects that could be any call: not those that a proven read had beside all of its calls."""
@@ -106,7 +106,7 @@ class StagedDifferences:
             rejects.c.reject_id == staged.c.reject_id,
             rejects.c.first_seen_at <= sa.literal(certified_at, rejects.c.first_seen_at.type),
         )
-        return self.count_rows(staged, staged.c.call_id.is_(None), ~known.correlate(staged))
+        return row_count(self._connection, staged, staged.c.call_id.is_(None), ~known.correlate(staged))
 
     def _emptied(self) -> dict[str, int]:
         calls, staged = self._tables[CALLS.name], self._staged[CALLS.name]
@@ -117,10 +117,10 @@ class StagedDifferences:
         ]
         query = (
             sa.select(*emptied)
-            .select_from(self.table)
-            .join(calls, calls.c.call_id == self.table.c.call_id)
-            .join(staged, staged.c.call_id == self.table.c.call_id)
-            .where(self.table.c.kind == UPDATED)
+            .select_from(self._table)
+            .join(calls, calls.c.call_id == self._table.c.call_id)
+            .join(staged, staged.c.call_id == self._table.c.call_id)
+            .where(self._table.c.kind == UPDATED)
         )
         counts = self._connection.execute(query).one()
         return {column.name: int(count) for column, count in zip(columns, counts, strict=True)}
@@ -131,9 +131,9 @@ class StagedDifferences:
         query = (
             sa.select(rejects.c.window_start)
             .distinct()
-            .join(self.table, self.table.c.call_id == rejects.c.call_id)
+            .join(self._table, self._table.c.call_id == rejects.c.call_id)
             .where(
-                self.table.c.kind == VANISHED,
+                self._table.c.kind == VANISHED,
                 rejects.c.reason == RejectReason.DUPLICATE_ID.value,
                 (rejects.c.window_start < self._start) | (rejects.c.window_start >= self._end),
             )
@@ -159,10 +159,6 @@ class StagedDifferences:
             )
         )
         return tuple(self._connection.execute(query).scalars())
-
-    def count_rows(self, source: sa.FromClause, *conditions: sa.ColumnElement[bool]) -> int:
-        """Count the rows of a table or a join that meet ``conditions``."""
-        return self._connection.execute(sa.select(sa.func.count()).select_from(source).where(*conditions)).scalar_one()
 
 
 def _says(table: sa.FromClause, column: Column) -> sa.ColumnElement[bool]:

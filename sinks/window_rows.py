@@ -34,6 +34,11 @@ class WindowCounts:
     content_hash: str
 
 
+def row_count(connection: sa.Connection, source: sa.FromClause, *conditions: sa.ColumnElement[bool]) -> int:
+    """Count the rows of a table or a join that meet ``conditions``."""
+    return connection.execute(sa.select(sa.func.count()).select_from(source).where(*conditions)).scalar_one()
+
+
 def window_counts(
     connection: sa.Connection, calls: sa.Table, window_start: datetime, window_end: datetime
 ) -> WindowCounts:
