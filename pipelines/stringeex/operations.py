@@ -90,10 +90,13 @@ class StringeeX:
         self._client = client
 
     def realtime_calls(self) -> RealtimeCalls:
-        """Return the calls in progress, oldest page first, each once."""
+        """Return the calls in progress, oldest page first, each once.
+
+        Pages are asked for until both of the API's counts are reached, or until one brings no call that is new.
+        """
         settings = self._client.settings
         calls: dict[str, LiveCall] = {}
-        unreadable, total, page = 0, None, 1
+        unreadable, total, page, served = 0, None, 1, 0
         while page <= _MOST_PAGES:
             data = self._client.request("realtime", params={"page": str(page)} if page > 1 else None)
             rows = data.get("calls") if isinstance(data, dict) else None
@@ -106,9 +109,11 @@ class StringeeX:
                     unreadable += 1
                 else:
                     calls[call.call_id] = call
-            total = usable_count(data.get("totalCount"))
+            served += len(rows)
+            total, pages = usable_count(data.get("totalCount")), usable_count(data.get("totalPages"))
+            is_counted = total is not None or pages is not None
             # A server that ignores `page` says the same again.
-            if page >= (usable_count(data.get("totalPages")) or 1) or len(calls) == known:
+            if len(calls) == known or (is_counted and page >= (pages or 0) and served >= (total or 0)):
                 break
             page += 1
         return RealtimeCalls(tuple(calls.values()), total, unreadable)

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -21,6 +22,7 @@ from pipelines.simulator import CREDENTIALS, Portal, PortalOptions, SimulatedPor
 from pipelines.simulator import faults as fault
 from pipelines.simulator.audio import recording
 from pipelines.simulator.limits import NO_LIMITS
+from pipelines.simulator.wire import Response
 from pipelines.stringeex.client import StringeeXClient
 from pipelines.stringeex.operations import CallEnd, StringeeX
 from pipelines.stringeex.request_budget import RequestBudget
@@ -431,6 +433,45 @@ def test_all_pages_of_calls_in_progress_are_read_each_call_once(connect: Callabl
         found = api.realtime_calls()
     assert [call.call_id for call in found.calls] == [f"call-{number}" for number in range(450)]
     assert (found.api_total, found.unreadable, portal.counts["realtime"]) == (452, 1, 3)
+
+
+@dataclass(kw_only=True)
+class OddCounts(fault.Fault):
+    """The counts of calls in progress as a careless server could give them; None leaves one out."""
+
+    operation: str = "realtime"
+    total: object = None
+    pages: object = None
+
+    def on_answer(self, response: Response) -> Response:
+        answer = json.loads(response.body)
+        for name, value in (("totalCount", self.total), ("totalPages", self.pages)):
+            del answer["data"][name]
+            answer["data"] |= {} if value is None else {name: value}
+        return replace(response, body=json.dumps(answer).encode())
+
+
+@pytest.mark.parametrize(
+    ("total", "pages", "requests"),
+    [
+        ("450", "3", 3),
+        (450, 0, 3),
+        (None, 3, 3),
+        (450, None, 3),
+        (None, None, 4),
+        ("many", "few", 4),
+        (9_999, 3, 4),
+        (0, 0, 1),
+    ],
+)
+def test_calls_in_progress_ended_after_one_page_where_the_count_of_pages_was_odd(
+    connect: Callable[..., Any], portal: Portal, total: object, pages: object, requests: int
+) -> None:
+    portal.realtime_calls[:] = [live_call(f"call-{number}") for number in range(450)]
+    portal.faults.append(OddCounts(total=total, pages=pages))
+    with connect() as api:
+        found = api.realtime_calls()
+    assert (len(found.calls), portal.counts["realtime"]) == (200 if total == 0 else 450, requests)
 
 
 def test_a_call_in_progress_is_read_without_trust(connect: Callable[..., Any], portal: Portal) -> None:
