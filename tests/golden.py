@@ -33,7 +33,7 @@ def found(name: str) -> dict[str, Any]:
 
 
 def expected_file(name: str) -> Path:
-    """Where it stands what the rows are to become."""
+    """Return the file that holds what the rows are to become."""
     return GOLDEN / f"{name}.expected.json"
 
 

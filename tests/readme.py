@@ -62,13 +62,18 @@ def tables_table() -> str:
 
 def results_table() -> str:
     """What `make bench` last measured of a first export: seconds and peak memory, by database and program."""
+    programs: tuple[str, ...] = ()
     rows = []
     for section in RESULTS.read_text().split("\n## ")[1:]:
         lines = re.findall(r"^\| first \| ([^|]+) \| ([\d.]+) \([^|]+\|.*\| (\d+) \| \d+ \|$", section, re.MULTILINE)
         if lines:
-            cells = [f"{seconds} s, {peak} MB" for _, seconds, peak in lines]
+            names, seconds, peaks = zip(*lines, strict=True)
+            assert programs in ((), names), "each database has the same programs"
+            programs = names
+            cells = [f"{time} s, {peak} MB" for time, peak in zip(seconds, peaks, strict=True)]
             rows.append(f"| {section.splitlines()[0]} | {' | '.join(cells)} |")
-    return "\n".join(["| into | callhistory | dlt | bare script |", "|---|--:|--:|--:|", *rows])
+    assert rows, "RESULTS.md has no figures of a first export: make bench"
+    return "\n".join([f"| into | {' | '.join(programs)} |", f"|---|{'--:|' * len(programs)}", *rows])
 
 
 PARTS = {

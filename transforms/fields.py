@@ -51,7 +51,6 @@ _LARGEST_EXACT_FLOAT = 2**53
 _UNSAFE_IN_TEXT = re.compile("[\x00\ud800-\udfff]")
 _FLAG_WORDS = {"true": True, "false": False, "1": True, "0": False}
 
-
 _JSON_NULL: frozenset[type] = frozenset({type(None)})
 _JSON_TEXT = _JSON_NULL | {str}
 _JSON_INTEGER = _JSON_NULL | {int}

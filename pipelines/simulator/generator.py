@@ -253,7 +253,7 @@ def _tie(size: int, start: Ints, *moved: Ints) -> tuple[Ints, ...]:
 
 
 def _call_ids(rng: np.random.Generator, start: Ints) -> NDArray[np.bytes_]:
-    """Return ids as the portal's: ``call-vn-1-XXXXXXXXXX-<ms>``, the ms a little before the start of the call."""
+    """Return ids as the portal's: ``call-vn-1-``, ten letters or digits, ``-`` and ms a little before the start."""
     total = len(start)
     made_ms = start - rng.integers(0, 150_000, total)
     letters = np.zeros((total, 34), np.uint8)

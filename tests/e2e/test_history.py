@@ -25,6 +25,8 @@ from transforms.errors import ApiError, DataError, RetryableError
 START = datetime(2026, 1, 5, tzinfo=UTC)
 START_MS = int(START.timestamp() * 1000)
 DAY = timedelta(days=1)
+MOST_READS = 5
+"""A reader that learns something each time would never end."""
 AT_ONCE = RetryPolicy(wait_initial_seconds=0, wait_max_seconds=0, wait_jitter_seconds=0)
 
 
@@ -55,14 +57,13 @@ def reader_of(portal, traits=None, **overrides):
 
 def read_any(reader, start=START, end=START + DAY):
     """Read a window as a caller does, again at once where something was learnt. Returns the read and its rows."""
-    while True:
+    for _ in range(MOST_READS):
         read = reader.read(start, end)
-        try:
+        with contextlib.suppress(ReadAgainError):
             rows = [row for page in read for row in page.rows]
-        except ReadAgainError:
-            continue
-        assert read.kept_rows == len(rows)
-        return read, rows
+            assert read.kept_rows == len(rows)
+            return read, rows
+    raise AssertionError(f"something new was learnt in each of {MOST_READS} reads")
 
 
 def read_all(reader, start=START, end=START + DAY):
