@@ -17,7 +17,7 @@ from transforms.schema import CALLS, REJECTED_ROWS
 
 
 class StagedDifferences:
-    """The calls that a staged window adds, changes or no longer has; ``find`` puts them into the temporary ``table``."""
+    """The calls that a staged window adds, changes or no longer has: ``find`` fills the temporary ``table``."""
 
     def __init__(
         self,

@@ -1,268 +1,27 @@
-"""Every operation of the API over HTTP: through the command, and from Python through its one class."""
+"""Calls in progress, and what can be done to them and to greetings: by the command, and by the class."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import duckdb
 import pytest
 
-from pipelines.cli.main import main
-from pipelines.settings import load_settings
-from pipelines.simulator import CREDENTIALS, Portal, PortalOptions, SimulatedPortal
+from pipelines.simulator import Portal
 from pipelines.simulator import faults as fault
 from pipelines.simulator.audio import recording
-from pipelines.simulator.limits import NO_LIMITS
 from pipelines.simulator.wire import Response
-from pipelines.stringeex.client import StringeeXClient
 from pipelines.stringeex.operations import CallEnd, StringeeX
-from pipelines.stringeex.request_budget import RequestBudget
-from tests.e2e.command import Finished, account, callhistory, environment
+from tests.e2e.command import Finished
+from tests.e2e.operations.portals import CALL_ID, LIVE_ID, live_call, queried
 from transforms.errors import ApiError, DataError, ServerError, TransportError
 
-CALL_ID = "call-vn-1-AAAAAAAAAA-1"
-LIVE_ID = "call-vn-1-LIVE000001-1"
 WORLD = ("transfer", "stop", "add_participant", "delete_recording", "upload_greeting")
-
-
-def live_call(call_id: str = LIVE_ID, **fields: Any) -> dict[str, Any]:
-    now_ms = int(time.time() * 1000)
-    return {
-        "callId": call_id,
-        "stringeeNumber": "+842473000001",
-        "stringeeNumberNickname": "Tổng đài chính",
-        "agent": "user_3",
-        "startTime": now_ms - 60_000,
-        "answeredTime": now_ms - 50_000,
-        "customerNumber": "84900000012",
-        "direction": "callin",
-        **fields,
-    }
-
-
-@pytest.fixture
-def portal() -> Portal:
-    """A portal with one recorded call of 5 January 2026, and one call in progress."""
-    portal = Portal(options=PortalOptions(rate_limits=NO_LIMITS))
-    start_ms = int(datetime(2026, 1, 5, 3, tzinfo=UTC).timestamp() * 1000)
-    row = {
-        "id": CALL_ID, "start_time": start_ms, "end_time": start_ms + 12_000, "duration": 12, "talk_duration": 10,
-        "recorded": 1, "direction": 1, "status": 1,
-    }  # fmt: skip
-    portal.add_call(row)
-    portal.realtime_calls.append(live_call())
-    return portal
-
-
-@pytest.fixture
-def server(portal: Portal) -> Iterator[SimulatedPortal]:
-    with SimulatedPortal(portal) as server:
-        yield server
-        assert server.errors == []
-
-
-@pytest.fixture
-def settings(server: SimulatedPortal) -> dict[str, str]:
-    return account(server.base_url, STRINGEEX_RECORDINGS_PER_MINUTE="0")
-
-
-@pytest.fixture
-def run(
-    settings: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., Finished]:
-    """The command, from its arguments to its exit code, in this process: a new one takes a second to start."""
-    monkeypatch.chdir(tmp_path)
-    terminate = signal.getsignal(signal.SIGTERM)
-
-    def run(*arguments: str, stdin: TextIO | None = None, **overrides: str) -> Finished:
-        capfd.readouterr()
-        with monkeypatch.context() as patch, open(os.devnull) as nobody:
-            for name in set(os.environ) - set(wanted := environment(settings | overrides)):
-                patch.delenv(name)
-            for name, value in wanted.items():
-                patch.setenv(name, value)
-            patch.setattr("sys.argv", ["callhistory", *arguments])
-            patch.setattr("sys.stdin", stdin or nobody)
-            with pytest.raises(SystemExit) as ended:
-                main()
-        signal.signal(signal.SIGTERM, terminate)
-        shown = capfd.readouterr()
-        assert isinstance(ended.value.code, int)
-        return Finished(ended.value.code, shown.out, shown.err)
-
-    return run
-
-
-@pytest.fixture
-def connect(server: SimulatedPortal) -> Callable[..., Any]:
-    @contextmanager
-    def connect(**overrides: str) -> Iterator[StringeeX]:
-        settings = load_settings(None, overrides=account(server.base_url, **overrides))
-        with StringeeXClient(settings, budget=RequestBudget([])) as client:
-            yield StringeeX(client)
-
-    return connect
-
-
-def queried(folder: Path, query: str) -> list[tuple[Any, ...]]:
-    with duckdb.connect(str(folder / "data/warehouse.duckdb"), read_only=True) as connection:
-        return connection.sql(query).fetchall()
-
-
-def a_day_passes(folder: Path) -> None:
-    """Have the answers so far come a day earlier, and one more among them."""
-    day = "INTERVAL 1 DAY"
-    with duckdb.connect(str(folder / "data/warehouse.duckdb")) as connection:
-        connection.execute(
-            f"UPDATE recordings SET not_found_count = 2, first_not_found_at = first_not_found_at - {day}, "
-            f"next_attempt_at = next_attempt_at - {day}"
-        )
-
-
-def test_recordings_by_the_command(run: Callable[..., Finished], portal: Portal, tmp_path: Path) -> None:
-    login = {
-        "STRINGEEX_API_KEY_SID": "",
-        "STRINGEEX_API_KEY_SECRET": "",
-        "STRINGEEX_EMAIL": CREDENTIALS.email,
-        "STRINGEEX_PASSWORD": CREDENTIALS.password,
-    }
-    assert run("backfill", "--from", "2026-01-05", "--to", "2026-01-05", **login).exit_code == 0
-    assert portal.counts["account"] == 1
-    assert queried(tmp_path, "SELECT call_id, status FROM recordings") == [(CALL_ID, "pending")]
-
-    portal.options.recording_kept_days = 0.000_001
-    absent = run("recordings", "archive", "--json")
-    assert (absent.exit_code, absent.json["not_ready"], absent.json["complete"]) == (0, 1, True)
-    a_day_passes(tmp_path)
-    missing = run("recordings", "archive")
-    assert (missing.exit_code, portal.counts["download_recording"]) == (3, 2)
-    assert f"missing: recording of {CALL_ID}: GET /v1/call/recording" in missing.stdout
-    assert "failed:" not in missing.stdout
-    known = run("recordings", "archive", "--json")
-    assert (known.exit_code, known.json["missing"], known.json["recordings"]["missing"]) == (0, 0, 1)
-    status = run("status", "--json", CALLHISTORY_START_DATE="2026-01-05")
-    assert status.json["recordings"]["missing"] == 1
-    assert status.json["complete"] == (status.json["gaps"] == []), "what is missing has been told by the run"
-    portal.options.recording_kept_days = 36_500
-    assert run("recordings", "archive").exit_code == 0
-    assert portal.counts["download_recording"] == 2, "nobody asks by himself for what is missing"
-
-    done = run("recordings", "archive", "--again", "--json", "--verbose")
-    assert (done.exit_code, done.json["archived"], done.json["errors"]) == (0, 1, [])
-    assert "published: 0 of 1 recording" in done.stderr
-    asked = portal.counts["download_recording"]
-    again = run("recordings", "archive")
-    assert (again.exit_code, portal.counts["download_recording"]) == (0, asked)
-    assert "In all: 1 archived" in again.stdout
-
-    verified = run("recordings", "verify")
-    assert verified.exit_code == 0
-    assert "Nothing is missing or damaged" in verified.stdout
-    (file,) = (tmp_path / "data/recordings").rglob("*.wav")
-    assert file.read_bytes() == recording(CALL_ID, 10)
-
-    file.write_bytes(b"rotten")
-    damaged = run("recordings", "verify", "--json")
-    assert (damaged.exit_code, damaged.json["problems"][0]["finding"]) == (3, "damaged")
-    left = run("recordings", "delete", "--older-than", "1d", "--yes", "--json")
-    assert (left.exit_code, left.json["deleted"], len(left.json["not_deleted"])) == (3, 0, 1)
-    file.write_bytes(recording(CALL_ID, 10))
-
-    plan = run("recordings", "delete", "--older-than", "1d")
-    assert (plan.exit_code, portal.counts["delete_recording"]) == (0, 0)
-    assert "1 archived recording" in plan.stdout
-    assert "add --yes" in plan.stdout
-    unasked = run("recordings", "delete", CALL_ID, "--json")
-    assert (unasked.exit_code, portal.counts["delete_recording"]) == (2, 0)
-    deleted = run("recordings", "delete", CALL_ID, "--yes", "--json")
-    assert (deleted.exit_code, deleted.json["deleted"]) == (0, 1)
-    assert portal.deleted_recordings == {CALL_ID}
-    assert queried(tmp_path, "SELECT status FROM recordings") == [("deleted_at_source",)]
-    again = run("recordings", "delete", CALL_ID, "--yes")
-    assert (again.exit_code, portal.counts["delete_recording"]) == (0, 1)
-
-
-def test_one_recording_to_a_file(run: Callable[..., Finished], settings: dict[str, str], tmp_path: Path) -> None:
-    done = callhistory("recordings", "download", CALL_ID, "--json", cwd=tmp_path, settings=settings)
-    file = tmp_path / f"{CALL_ID}.wav"
-    assert (done.exit_code, done.json["file"], done.json["duration_seconds"]) == (0, str(file), 10.0)
-    assert file.read_bytes() == recording(CALL_ID, 10)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [file.name]
-    file.write_bytes(b"mine")
-    assert run("recordings", "download", CALL_ID).exit_code == 2
-    assert file.read_bytes() == b"mine"
-    absent = run("recordings", "download", "call-vn-1-NOBODY-1")
-    assert (absent.exit_code, absent.stderr.count("\n")) == (1, 1)
-    assert "no such recording" in absent.stderr
-
-
-def test_a_recording_that_surprises_is_kept_shown_and_deleted_only_by_name(
-    run: Callable[..., Finished], portal: Portal, tmp_path: Path
-) -> None:
-    portal.options.recording_format = "amr"
-    day = ("--from", "2026-01-05", "--to", "2026-01-05")
-    assert run("backfill", *day).exit_code == 0
-    done = run("recordings", "archive")
-    assert done.exit_code == 0, done.output
-    assert "1 of them are kept as they came, but are doubtful" in done.stdout
-    (file,) = (tmp_path / "data/recordings").rglob("*.amr")
-    assert file.read_bytes() == recording(CALL_ID, 10, "amr")
-    found = queried(tmp_path, "SELECT status, doubt, content_type, duration_seconds FROM recordings")
-    assert found == [("archived", "unknown_format", "audio/AMR", None)]
-
-    verified = run("recordings", "verify")
-    assert verified.exit_code == 0
-    assert "doubtful: 1 unknown_format" in verified.stdout
-    assert f"{CALL_ID}.amr: unknown_format" in verified.stdout
-    shown = run("recordings", "verify", "--json").json
-    assert (shown["right"], shown["doubts"]) == (True, {"unknown_format": 1})
-    assert [each["call_id"] for each in shown["doubtful"]] == [CALL_ID]
-
-    left = run("recordings", "delete", "--older-than", "1d", "--yes")
-    assert "0 archived recordings" in left.stdout
-    assert "1 that are doubtful" in left.stdout
-    assert run("recordings", "delete", "--older-than", "1d", "--json").json["plan"]["doubtful"] == 1
-    assert portal.deleted_recordings == set()
-    named = run("recordings", "delete", CALL_ID, "--yes")
-    assert named.exit_code == 0
-    assert "doubtful (unknown_format)" in named.stderr
-    assert portal.deleted_recordings == {CALL_ID}
-
-    to_file = run("recordings", "download", CALL_ID)
-    assert to_file.exit_code == 1, "it is gone"
-    portal.deleted_recordings.clear()
-    to_file = run("recordings", "download", CALL_ID, "--json")
-    assert (to_file.json["doubt"], to_file.json["duration_seconds"]) == ("unknown_format", None)
-    assert (tmp_path / f"{CALL_ID}.amr").read_bytes() == recording(CALL_ID, 10, "amr")
-
-
-@pytest.mark.parametrize("call_id", [".", ".."])
-def test_an_id_that_no_address_can_name_is_asked_for_nowhere(
-    run: Callable[..., Finished], portal: Portal, call_id: str
-) -> None:
-    for arguments in (("download", call_id), ("delete", call_id, "--yes", "--without-copy")):
-        done = run("recordings", *arguments)
-        assert done.exit_code == 1
-        assert "cannot be a part of an address" in done.stderr
-    assert portal.log == []
-
-
-def test_a_recording_without_a_copy_is_deleted_only_on_demand(run: Callable[..., Finished], portal: Portal) -> None:
-    assert run("recordings", "delete", CALL_ID, "--yes").exit_code == 2
-    assert portal.deleted_recordings == set()
-    done = run("recordings", "delete", CALL_ID, "--yes", "--without-copy")
-    assert done.exit_code == 0
-    assert "NO copy" in done.stderr
-    assert portal.deleted_recordings == {CALL_ID}
 
 
 def test_calls_in_progress_by_the_command(run: Callable[..., Finished], portal: Portal, tmp_path: Path) -> None:
