@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import sqlalchemy as sa
+from pydantic import SecretStr
 
+from pipelines.settings.values import read_warehouse_url
+from sinks.dialects import backend_for
 from sinks.warehouse import Warehouse
 from tests import databases
 from tests.contract.windows import AWKWARD, LATER, call, participant, publish, read
+from transforms.databases import SCHEMES
 from transforms.errors import BusyError, StorageError
 from transforms.schema import CALLS
 
@@ -105,3 +111,12 @@ def test_without_local_infile_rows_are_inserted(mariadb_server: databases.Server
     finally:
         mariadb_server.execute("SET GLOBAL local_infile = 1")
         mariadb_server.drop_database(url)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_whatever_a_url_may_begin_with_has_a_backend(scheme: str, tmp_path: Path) -> None:
+    database = SCHEMES[scheme]
+    place = f"/{tmp_path}/w" if database.is_file else "user@127.0.0.1:1/nothing"
+    backend = backend_for(read_warehouse_url(SecretStr(f"{scheme}://{place}")).get_secret_value(), 1)
+    assert (backend.url.get_backend_name(), backend.is_embedded) == (database.name, database.is_file)
+    backend.close()
