@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -17,6 +17,7 @@ from pipelines.stringeex.request_budget import Priority
 from pipelines.stringeex.server_traits import ServerTraits
 from pipelines.windows import local_date
 from sinks.archive import Archive
+from sinks.derived_columns import fill_lake, fill_warehouse
 from sinks.identity import (
     give_storage_identity,
     give_warehouse_identity,
@@ -32,12 +33,15 @@ from sinks.state import State
 from sinks.storage import Storage
 from sinks.warehouse import Warehouse
 from transforms.errors import CallHistoryError, SettingsError, StorageError
+from transforms.json_text import JsonValue
+from transforms.schema import CALLS
 
 FIRST_RUN_LOOK_BACK = timedelta(days=7)
 
 _START_DATE = "start_date"
 _TIMEZONE = "timezone"
 _SERVER_TRAITS = "server_traits"
+_DERIVED_COLUMNS = "derived columns of the "
 _RECORDINGS_COMPARED = 20
 
 
@@ -115,6 +119,8 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
         stores.state.settle(_TIMEZONE, settings.timezone.key)
         check_timezone(stores)
         introduce_lake(stores)
+        _fill_derived_columns(stores, "warehouse", lambda: fill_warehouse(warehouse, settings.timezone))
+        _fill_derived_columns(stores, "lake", lambda: fill_lake(stores.lake))
         yield stores
 
 
@@ -137,6 +143,7 @@ def open_stores_to_read(settings: Settings, *, reads_lake: bool = False) -> Iter
             )
         warehouse.prepare()
         check_timezone(stores)
+        _fill_derived_columns(stores, "warehouse", lambda: fill_warehouse(warehouse, settings.timezone))
         if reads_lake:
             introduce_lake(stores, only_look=True)
         yield stores
@@ -194,7 +201,7 @@ def open_pipeline_to_read(settings: Settings, priority: Priority) -> Iterator[Pi
 
 
 def _stores(settings: Settings, warehouse: Warehouse, storage: Storage) -> Stores:
-    return Stores(settings, warehouse, Lake(storage), Ledger(warehouse), State(warehouse))
+    return Stores(settings, warehouse, Lake(storage, settings.timezone), Ledger(warehouse), State(warehouse))
 
 
 @contextmanager
@@ -202,6 +209,14 @@ def _pipeline(stores: Stores, priority: Priority) -> Iterator[Pipeline]:
     with StringeeXClient(stores.settings, priority=priority) as client:
         reader = HistoryReader(client, traits=stores.server_traits())
         yield Pipeline(stores.settings, stores.warehouse, stores.lake, stores.ledger, stores.state, client, reader)
+
+
+def _fill_derived_columns(stores: Stores, store: str, fill: Callable[[], object]) -> None:
+    """Have a store that an earlier version wrote filled once, and remember for which columns that is done."""
+    wanted: list[JsonValue] = list(CALLS.derived_columns)
+    if stores.state.get(_DERIVED_COLUMNS + store) != wanted:
+        fill()
+        stores.state.set(_DERIVED_COLUMNS + store, wanted)
 
 
 def _traits_name(settings: Settings) -> str:
@@ -271,4 +286,5 @@ def adopt_stores(settings: Settings) -> dict[str, str]:
         for storage in storages.values():
             storage.check_writable()
             give_storage_identity(storage, identity)
+        fill_lake(stores.lake)
         return {"warehouse": stores.warehouse.backend.label} | {n: s.location for n, s in storages.items()}

@@ -82,17 +82,22 @@ def of_schema(batch: pa.Table, schema: pa.Schema) -> pa.Table:
 def from_csv(lines: bytes, schema: pa.Schema, instant: pa.DataType) -> pa.Table:
     """Return the rows that ``lines``, each with its end, hold as CSV: an empty field is null, an empty text is quoted.
 
-    ``instant`` is the type that the database's instants are written in. Raises ``ValueError`` for a value that is not
-    of its column's type.
+    ``instant`` is the type that the database's instants are written in; local times have no zone. Raises
+    ``ValueError`` for a value that is not of its column's type.
     """
-    written = {f.name: instant if pa.types.is_timestamp(f.type) else f.type for f in schema}
+
+    def written(wanted: pa.DataType) -> pa.DataType:
+        if not pa.types.is_timestamp(wanted):
+            return wanted
+        return pa.timestamp("us") if wanted.tz is None else instant
+
     file: Any = pa.BufferReader(lines)  # The stubs know no files of Arrow's own.
     rows = csv.read_csv(
         file,
         csv.ReadOptions(column_names=schema.names, block_size=max(1, len(lines)), use_threads=False),
         csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
         csv.ConvertOptions(
-            column_types=written,
+            column_types={f.name: written(f.type) for f in schema},
             null_values=[""],
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from sinks.copies import CALL_COLUMNS, REJECT_COLUMNS, WindowCopy, fetched
-from sinks.parquet import Lake, rows_between
+from sinks.parquet import Lake
 from sinks.row_times import TIMES
 from sinks.scratch import scratch_folder
 from sinks.scratch_database import quoted, sorting_connection
@@ -137,10 +137,9 @@ class Comparison:
         copy = self._new(Place.LAKE)
         for table in (CALLS, CALL_PARTICIPANTS):
             try:
-                with lake.read(table, self._call_date) as file:
-                    for batch in rows_between(file, self._start, self._end):
-                        day = pa.repeat(pa.scalar(self._call_date, pa.date32()), batch.num_rows)
-                        copy.add(table, batch.append_column(PARTITION_COLUMN, day))
+                for batch in lake.rows_between(table, self._call_date, self._start, self._end):
+                    day = pa.repeat(pa.scalar(self._call_date, pa.date32()), batch.num_rows)
+                    copy.add(table, batch.append_column(PARTITION_COLUMN, day))
             except (OSError, KeyError, ValueError) as error:  # what Arrow raises on a file that is none of ours
                 del self._copies[Place.LAKE]
                 copy.close()
@@ -220,7 +219,7 @@ class Comparison:
     def table_differences(self) -> list[TableDifference]:
         """Return how calls and participants in the warehouse differ from what the raw copy makes."""
         found = []
-        for table, names in ((CALLS, CALLS.source_columns), (CALL_PARTICIPANTS, CALL_PARTICIPANTS.column_names)):
+        for table, names in ((CALLS, CALLS.value_columns), (CALL_PARTICIPANTS, CALL_PARTICIPANTS.column_names)):
             now, then = f"{Place.WAREHOUSE}_{table.name}", f"{Place.RAW}_{table.name}"
             key = ", ".join(table.key)
             both = f"{now} AS n JOIN {then} AS t USING ({key})"

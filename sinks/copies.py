@@ -18,12 +18,12 @@ from sinks.row_times import TIMES
 from sinks.scratch_database import quoted
 from sinks.spool import BATCH_ROWS
 from sinks.warehouse import Warehouse
+from transforms.call_hashes import call_hashes
 from transforms.errors import DataError
 from transforms.hashing import row_hashes, text_digests
-from transforms.participants import ENTRY_COLUMNS
 from transforms.schema import CALL_PARTICIPANTS, CALLS, REJECTED_ROWS, Table
 
-CALL_COLUMNS = (*CALLS.source_columns, "row_hash", *TIMES)
+CALL_COLUMNS = (*CALLS.value_columns, "row_hash", *TIMES)
 REJECT_COLUMNS = ("reject_id", "call_id", "payload")
 _STORED_COLUMNS = {
     CALLS.name: CALL_COLUMNS,
@@ -107,9 +107,10 @@ def entries_of_calls(
 
 def recomputed_row_hashes(rows: pa.Table) -> pa.Array[Any]:
     """Return the ``row_hash`` that the values of calls make, each with its participants in the list ``entries``."""
-    source = [rows[name].cast(CALLS.arrow_schema.field(name).type).combine_chunks() for name in CALLS.source_columns]
+    schema = CALLS.arrow_schema
+    calls = {name: rows[name].cast(schema.field(name).type).combine_chunks() for name in CALLS.hashed_columns}
     entries, offsets = _entries(rows)
-    return row_hashes(source, [entries[name] for name in ENTRY_COLUMNS], offsets)
+    return call_hashes(calls, entries, offsets)
 
 
 def _entries(rows: pa.Table) -> tuple[dict[str, Any], pa.Array[Any]]:
@@ -128,7 +129,7 @@ def _hashes(rows: pa.Table) -> pa.Table:
     calls = rows.select(list(CALL_COLUMNS)).cast(_schema(CALLS))
     columns: dict[str, Any] = {name: calls[name].combine_chunks() for name in CALL_COLUMNS}
     of_entries, offsets = _entries(rows)
-    source = [columns[name] for name in CALLS.source_columns]
+    source = [columns[name] for name in CALLS.value_columns]
     return pa.table(
         [
             columns["call_id"],

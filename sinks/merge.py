@@ -101,11 +101,21 @@ class StagedWindow:
         kind = self._differences.c.kind
         written = recomputed_hashes(self._connection, self._warehouse, self._differences, kind != VANISHED)
         altered = sum(stored != recomputed for stored, recomputed in written)
+        altered = altered or self._altered_derived_values()
         if altered:
             raise DataError(
                 f"the {self._backend.label} does not hold what was written to it, in {altered} calls: "
                 "look for a trigger or a rule on its tables that changes values"
             )
+
+    def _altered_derived_values(self) -> int:
+        """Count the written calls whose derived values are not those that were staged: no hash covers them."""
+        calls, staged = self._warehouse.tables[CALLS.name], self._staged[CALLS.name]
+        written = self._differences.join(calls, calls.c.call_id == self._differences.c.call_id).join(
+            staged, staged.c.call_id == self._differences.c.call_id
+        )
+        is_altered = sa.or_(*(calls.c[name].is_distinct_from(staged.c[name]) for name in CALLS.derived_columns))
+        return row_count(self._connection, written, self._differences.c.kind != VANISHED, is_altered)
 
     def clear(self) -> None:
         """Forget what was staged."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,8 +17,10 @@ import pyarrow.parquet as pq
 from sinks.content_hash import MultisetHash, content_hash
 from sinks.scratch import explained
 from sinks.storage import Storage
-from transforms.schema import CALL_PARTICIPANTS, CALLS, Table
+from transforms.local_time import with_derived_columns
+from transforms.schema import CALL_PARTICIPANTS, CALLS, PARTITION_COLUMN, Table
 
+_DAY = re.compile(rf"/{PARTITION_COLUMN}=(\d{{4}}-\d\d-\d\d)/")
 ROW_GROUP_ROWS = 8_192
 """Row groups have this size however the rows arrived: equal rows give equal bytes."""
 
@@ -25,15 +29,29 @@ _CONTENT_HASH, _PARTICIPANTS = _FACTS = ("callhistory.content_hash", "callhistor
 
 
 class Lake:
-    """The tables of calls as Parquet files below ``storage``."""
+    """The tables of calls as Parquet files below ``storage``; local times are those of ``zone``."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, zone: ZoneInfo) -> None:
         self.storage = storage
+        self.zone = zone
 
     @staticmethod
     def file_name(table: Table, call_date: date) -> str:
         """Return the name of a day's file, below the lake's root."""
         return f"{table.name}/call_date={call_date}/{table.name}.parquet"
+
+    def call_dates(self, table: Table) -> list[date]:
+        """Return the local days that have a file, in order."""
+        found = map(_DAY.search, self.storage.names(table.name, f"/{table.name}.parquet"))
+        return sorted(date.fromisoformat(day[1]) for day in found if day)
+
+    def lacks_columns(self, table: Table, call_date: date) -> bool:
+        """Tell whether a day's file was written before a column was added; false for one that cannot be read."""
+        try:
+            with self.read(table, call_date) as file:
+                return file is not None and not set(table.lake_schema.names) <= set(file.schema_arrow.names)
+        except (OSError, ValueError):  # what Arrow raises on a file that is none of ours
+            return False
 
     @contextmanager
     def read(self, table: Table, call_date: date) -> Iterator[pq.ParquetFile | None]:
@@ -59,6 +77,17 @@ class Lake:
         with self.read(CALLS, call_date) as file:
             digest = content_hash(row_hashes(file))
         return rows, digest
+
+    def rows(self, table: Table, call_date: date) -> Iterator[pa.Table]:
+        """Yield the rows of a day's file in batches, with the columns of today; none where there is no file."""
+        with self.read(table, call_date) as file:
+            for batch in _batches(file, None):
+                yield with_derived_columns(batch, self.zone) if table is CALLS else batch
+
+    def rows_between(self, table: Table, call_date: date, start: datetime, end: datetime) -> Iterator[pa.Table]:
+        """Yield those rows that start in ``[start, end)``."""
+        for batch in self.rows(table, call_date):
+            yield batch.filter(_is_inside(batch, start, end))
 
     def is_as_certified(self, call_date: date, calls: int, content_hash: str) -> bool:
         """Tell whether a day's files hold the ``calls`` of that ``content_hash``, by what the files say of themselves.
@@ -124,6 +153,12 @@ class LakeWriter:
         self._hash = MultisetHash()
         self._participants = 0
 
+    @classmethod
+    def taking_over(cls, lake: Lake, table: Table, call_date: date, folder: Path) -> LakeWriter:
+        """Return a writer whose new file has all rows of the file there is, in the columns of today."""
+        never = datetime.max.replace(tzinfo=UTC)
+        return cls(lake, table, call_date, never, never, whole_day=False, folder=folder)
+
     def __enter__(self) -> LakeWriter:
         return self
 
@@ -168,15 +203,15 @@ class LakeWriter:
     def _carry_over(self, *, before: bool) -> None:
         if self._whole_day:
             return
-        with self._lake.read(self._table, self._call_date) as file:
-            for batch in _batches(file, None):
-                started_at = batch["started_at"]
-                outside = (
-                    pc.less(started_at, _scalar(self._start))
-                    if before
-                    else pc.greater_equal(started_at, _scalar(self._end))
-                )
-                self._append(batch.filter(outside).cast(self._table.lake_schema))
+        for batch in self._lake.rows(self._table, self._call_date):
+            started_at = batch["started_at"]
+            outside = (
+                pc.less(started_at, _scalar(self._start))
+                if before
+                else pc.greater_equal(started_at, _scalar(self._end))
+            )
+            rows = batch.filter(outside)
+            self._append(rows.select(self._table.lake_schema.names).cast(self._table.lake_schema))
 
     def _append(self, rows: pa.Table) -> None:
         if self._table is CALLS:
@@ -197,12 +232,6 @@ class LakeWriter:
             self._writer.write_table(table.slice(0, rows), row_group_size=ROW_GROUP_ROWS)
         self._buffer = [table.slice(rows)]
         self._buffered = table.num_rows - rows
-
-
-def rows_between(file: pq.ParquetFile | None, start: datetime, end: datetime) -> Iterator[pa.Table]:
-    """Yield the rows of a day's file (null: there is none) that start in ``[start, end)``, in batches."""
-    for batch in _batches(file, None):
-        yield batch.filter(_is_inside(batch, start, end))
 
 
 def _batches(file: pq.ParquetFile | None, columns: list[str] | None) -> Iterator[pa.Table]:

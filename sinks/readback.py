@@ -18,7 +18,7 @@ from sinks.spool import BATCH_ROWS
 from sinks.warehouse import Warehouse
 from transforms.schema import CALL_PARTICIPANTS, CALLS, Table
 
-_CALL_COLUMNS = (*CALLS.source_columns, "row_hash")
+_CALL_COLUMNS = (*CALLS.hashed_columns, "row_hash")
 
 
 def recomputed_hashes(

@@ -17,7 +17,7 @@ _ROWS_PER_READ = 1_000
 _STATUS = "recording_status"
 """The name of our ``status`` in a row that has the call's as well."""
 
-FACTS = tuple(name for name in CALLS.source_columns if name not in ("extra", "participant_count"))
+FACTS = tuple(name for name in CALLS.hashed_columns if name not in ("extra", "participant_count"))
 """Columns of ``calls`` that go along with a recording."""
 
 

@@ -16,7 +16,7 @@ TIMES = ("window_start", "first_seen_at", "updated_at")
 
 
 def all_new(calls: pa.Table, window_start: datetime, now: datetime) -> pa.Table:
-    """Return ``calls`` (source columns and ``row_hash``) as rows that the warehouse first saw at ``now``."""
+    """Return ``calls`` (value columns and ``row_hash``) as rows that the warehouse first saw at ``now``."""
     values = {"window_start": window_start, "first_seen_at": now, "updated_at": now}
     repeat: Any = pa.repeat  # The stubs know no scalar of a type that is only known later.
     return _with_times(

@@ -110,7 +110,7 @@ class StagedDifferences:
 
     def _emptied(self) -> dict[str, int]:
         calls, staged = self._tables[CALLS.name], self._staged[CALLS.name]
-        columns = [CALLS[name] for name in CALLS.source_columns if CALLS[name].may_be_unknown]
+        columns = [CALLS[name] for name in CALLS.hashed_columns if CALLS[name].may_be_unknown]
         emptied = [
             sa.func.coalesce(sa.func.sum(sa.case((_says(calls, c) & ~_says(staged, c), 1), else_=0)), 0)
             for c in columns

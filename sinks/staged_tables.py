@@ -16,7 +16,7 @@ _PREFIX = "callhistory_staged_"
 INSERTED, UPDATED, RESTORED, VANISHED = "inserted", "updated", "restored", "vanished"
 
 STAGED_COLUMNS = {
-    CALLS.name: (*CALLS.source_columns, "row_hash"),
+    CALLS.name: (*CALLS.value_columns, "row_hash"),
     CALL_PARTICIPANTS.name: CALL_PARTICIPANTS.column_names,
     REJECTED_ROWS.name: tuple(name for name in REJECTED_ROWS.column_names if name != "first_seen_at"),
 }

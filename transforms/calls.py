@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from transforms.call_hashes import call_hashes
 from transforms.call_ids import call_id_of
 from transforms.columns import UNKNOWN, Column
 from transforms.fields import (
@@ -34,9 +35,9 @@ from transforms.fields import (
     read_text,
     whole_number,
 )
-from transforms.hashing import row_hashes
 from transforms.json_text import JsonValue, RepeatedKeys, canonical_json
-from transforms.participants import ENTRY_COLUMNS, Participants, read_participants
+from transforms.local_time import local_columns
+from transforms.participants import Participants, read_participants
 from transforms.phones import parse_numbers
 from transforms.rejects import admit
 from transforms.schema import CALL_PARTICIPANTS, CALLS
@@ -80,7 +81,7 @@ _DERIVED_COLUMNS = frozenset(
 _FIELD_OF_COLUMN = {
     column.name: column.source
     for column in CALLS.columns
-    if column.name in CALLS.source_columns
+    if column.name in CALLS.hashed_columns
     and column.source.isidentifier()
     and column.source not in _INTERPRETED_FIELDS
     and column.name not in _DERIVED_COLUMNS
@@ -95,10 +96,10 @@ KNOWN_FIELDS = _INTERPRETED_FIELDS | frozenset(_FIELD_OF_COLUMN.values())
 class Normalised:
     """A batch of rows as tables, in the order served; columns and dtypes are those of ``transforms.schema``.
 
-    ``calls`` has the source columns and ``row_hash``; two rows of one id both stay. ``participants`` is a whole
-    ``call_participants``. ``rejects`` lacks only ``first_seen_at``. ``usable`` counts, by source field that every call
-    needs, the rows in which it can be used, whether they are calls or rejects; ``unread``, by any source field that has
-    a column, the calls in which it says something that could not be read.
+    ``calls`` has the columns that follow from the source, and ``row_hash``; two rows of one id both stay.
+    ``participants`` is a whole ``call_participants``. ``rejects`` lacks only ``first_seen_at``. ``usable`` counts, by
+    source field that every call needs, the rows in which it can be used, whether they are calls or rejects; ``unread``,
+    by any source field that has a column, the calls in which it says something that could not be read.
     """
 
     calls: pd.DataFrame
@@ -139,7 +140,7 @@ def normalise(
     )
     batch = _Batch(admission.rows)
     columns = {name: batch.read(field, _reader(CALLS[name])) for name, field in _FIELD_OF_COLUMN.items()}
-    columns |= _local_time(columns["started_at"], zone)
+    columns |= local_columns(columns["started_at"], zone)
     columns |= _classification(batch)
     columns |= _answer(batch)
     columns |= _queue(batch)
@@ -234,14 +235,6 @@ def _reader(column: Column) -> Callable[[Sequence[JsonValue]], Reading]:
     return _READERS_OF_DURATIONS[column.unit] if column.type is SMALL_INTEGER else _READERS[column.type]
 
 
-def _local_time(started_at: pa.Array[Any], zone: ZoneInfo) -> dict[str, pa.Array[Any]]:
-    local = pd.DatetimeIndex(started_at.cast(pa.timestamp("ms")).to_numpy(), tz="UTC").tz_convert(zone)
-    return {
-        "call_date": pa.array(local.tz_localize(None).to_numpy().astype("datetime64[D]"), pa.date32()),
-        "call_hour": pa.array(local.hour.to_numpy(), pa.int32()),
-    }
-
-
 def _classification(batch: _Batch) -> dict[str, pa.Array[Any]]:
     object_types = batch.values("object_type")
     batch.keep("object_type", {i: v for i, v in enumerate(object_types) if v is not None and v not in ("call", "")})
@@ -307,10 +300,9 @@ def _participants(batch: _Batch, agent_ids: pa.Array[Any], region: str) -> Parti
 
 
 def _calls_frame(columns: dict[str, pa.Array[Any]], participants: Participants) -> pd.DataFrame:
-    arrays = [columns[name] for name in CALLS.source_columns]
-    hashes = row_hashes(arrays, [participants.columns[name] for name in ENTRY_COLUMNS], participants.offsets)
-    schema = pa.schema([CALLS.arrow_schema.field(name) for name in (*CALLS.source_columns, "row_hash")])
-    return _frame(pa.Table.from_arrays([*arrays, hashes], schema=schema))
+    hashes = call_hashes(columns, participants.columns, participants.offsets)
+    schema = pa.schema([CALLS.arrow_schema.field(name) for name in (*CALLS.value_columns, "row_hash")])
+    return _frame(pa.Table.from_arrays([*(columns[name] for name in CALLS.value_columns), hashes], schema=schema))
 
 
 def _participants_frame(columns: dict[str, pa.Array[Any]], participants: Participants) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import sqlalchemy as sa
 
-from transforms.types import TEXT, LogicalType
+from transforms.types import DATE, TEXT, LogicalType
 
 CALL_ID_MAX_LENGTH = 512
 """Characters. MariaDB and MySQL bound a key to 3,072 bytes, which is 768 characters of four bytes."""
@@ -31,9 +31,13 @@ class Pii(StrEnum):
 
 
 class Role(StrEnum):
-    """Where a column's value comes from; only ``SOURCE`` columns decide whether a row has changed."""
+    """Where a column's value comes from; only ``SOURCE`` columns decide whether a row has changed.
+
+    ``DERIVED`` ones follow from those, whatever the source says.
+    """
 
     SOURCE = "source"
+    DERIVED = "derived"
     BOOKKEEPING = "bookkeeping"
 
 
@@ -44,6 +48,8 @@ class Column:
     ``source`` names the API's field (or fields) that it is made of; ``unit`` is empty for what has none;
     ``max_length`` counts characters and is set where a database needs a bound for a key or an index. ``needed`` is what
     every call has. ``unknown`` is the word that stands in a column without nulls where nothing is known.
+    ``hashed_when_set`` is for a source column that is newer than the calls it is added to: it enters ``row_hash`` only
+    where it has a value, so that a call without one keeps its hash.
     """
 
     name: str
@@ -59,6 +65,7 @@ class Column:
     index: bool = False
     needed: bool = False
     unknown: str | None = None
+    hashed_when_set: bool = False
 
     @property
     def may_be_unknown(self) -> bool:
@@ -106,9 +113,22 @@ class Table:
         return tuple(column.name for column in self.columns if column.key)
 
     @property
-    def source_columns(self) -> tuple[str, ...]:
-        """Names of the columns whose values come from the API: a row has changed when one of these has."""
-        return tuple(column.name for column in self.columns if column.role is Role.SOURCE)
+    def value_columns(self) -> tuple[str, ...]:
+        """Names of the columns whose values follow from what the API serves."""
+        return self._of(Role.SOURCE, Role.DERIVED)
+
+    @property
+    def hashed_columns(self) -> tuple[str, ...]:
+        """Names of the columns that say what the API serves: a row has changed when one of these has."""
+        return self._of(Role.SOURCE)
+
+    @property
+    def derived_columns(self) -> tuple[str, ...]:
+        """Names of the columns that follow from the hashed ones."""
+        return self._of(Role.DERIVED)
+
+    def _of(self, *roles: Role) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns if column.role in roles)
 
     @cached_property
     def arrow_schema(self) -> pa.Schema:
@@ -150,4 +170,8 @@ CALL_ID = Column(
     key=True,
     max_length=CALL_ID_MAX_LENGTH,
     needed=True,
+)
+
+CALL_DATE = Column(
+    PARTITION_COLUMN, DATE, "Local day on which the call started.", source="start_time", nullable=False, index=True
 )

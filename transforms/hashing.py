@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import blake2b
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -31,20 +33,33 @@ def joined_text(columns: list[pa.Array[Any]]) -> pa.Array[Any]:
 
 
 def row_hashes(
-    columns: list[pa.Array[Any]], participants: list[pa.Array[Any]], offsets: pa.Array[Any]
+    columns: list[pa.Array[Any]],
+    participants: list[pa.Array[Any]],
+    offsets: pa.Array[Any],
+    when_set: Mapping[str, pa.Array[Any]] = MappingProxyType({}),
 ) -> pa.Array[Any]:
     """Return the digest of every call: its ``columns``, then the columns of each of its participants in order.
 
-    Row ``i`` has the participants from ``offsets[i]`` up to ``offsets[i + 1]``.
+    Row ``i`` has the participants from ``offsets[i]`` up to ``offsets[i + 1]``. Where a column of ``when_set`` is not
+    null, its name and its value come last. One of ``columns`` has to be the number of participants: else two different
+    calls could give the same text.
     """
     of_calls: pa.ListArray[Any] = pa.ListArray.from_arrays(offsets, joined_text(participants))  # type: ignore[call-overload]
     per_call: Any = pc.binary_join(of_calls, _SEPARATOR)
-    return text_digests([*columns, per_call])
+    text: Any = joined_text([*columns, per_call])
+    for name, column in when_set.items():
+        named: list[Any] = [pa.scalar(name), _text(column), _SEPARATOR]
+        text = pc.binary_join_element_wise(text, pc.binary_join_element_wise(*named), _SEPARATOR, null_handling="skip")
+    return _digests(text)
 
 
 def text_digests(columns: list[pa.Array[Any]]) -> pa.Array[Any]:
     """Return the digest of every row's ``joined_text``."""
-    content: list[Any] = joined_text(columns).to_pylist()
+    return _digests(joined_text(columns))
+
+
+def _digests(texts: pa.Array[Any]) -> pa.Array[Any]:
+    content: list[Any] = texts.to_pylist()
     return pa.array([digest(row.encode()) for row in content], pa.string())
 
 

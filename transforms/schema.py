@@ -1,7 +1,8 @@
 """Every table and column, declared once.
 
 Arrow schemas, pandas dtypes, SQLAlchemy tables, comments in the database and the data dictionary all derive from
-the declarations below and in `transforms.side_tables`; nothing else in the package spells a column's type or meaning.
+the declarations below, in `transforms.export_tables` and in `transforms.side_tables`; nothing else in the package
+spells a column's type or meaning.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from transforms.columns import (
+    CALL_DATE,
     CALL_ID,
     CALL_ID_MAX_LENGTH,
     PARTITION_COLUMN,
@@ -19,9 +21,9 @@ from transforms.columns import (
     Table,
     bookkeeping,
 )
-from transforms.field_types import FIELD_MAX_LENGTH
+from transforms.export_tables import EXPORT_WINDOWS, LATE_CHANGES, PIPELINE_STATE, SOURCE_FIELDS
 from transforms.side_tables import LIVE_CALLS, RECORDINGS, REQUEST_BUDGET
-from transforms.types import BOOLEAN, DATE, INSTANT, INTEGER, JSON, SMALL_INTEGER, TEXT
+from transforms.types import BOOLEAN, INSTANT, INTEGER, JSON, LOCAL_TIME, SMALL_INTEGER, TEXT
 
 __all__ = [
     "CALLS",
@@ -59,10 +61,6 @@ _STARTED_AT = Column(
     index=True,
     needed=True,
 )
-_CALL_DATE = Column(
-    PARTITION_COLUMN, DATE, "Local day on which the call started.", source="start_time", nullable=False, index=True
-)
-
 CALLS = Table(
     "calls",
     "One row per call, as the provider last told it; a call that vanished there keeps its row, with deleted_at set.",
@@ -123,7 +121,7 @@ CALLS = Table(
             unit="UTC instant",
         ),
         Column("enqueued_at", INSTANT, "When the call entered a queue.", source="enqueue_time", unit="UTC instant"),
-        _CALL_DATE,
+        CALL_DATE,
         Column(
             "call_hour",
             SMALL_INTEGER,
@@ -131,6 +129,15 @@ CALLS = Table(
             source="start_time",
             unit="hour of day",
             nullable=False,
+        ),
+        Column(
+            "started_at_local",
+            LOCAL_TIME,
+            "The wall clock when the call started, in CALLHISTORY_TIMEZONE.",
+            source="start_time",
+            unit="local time",
+            nullable=False,
+            role=Role.DERIVED,
         ),
         _seconds("duration_seconds", "duration", "From start to end."),
         _seconds("ivr_seconds", "ivr_duration", "Time in the voice menu."),
@@ -208,7 +215,11 @@ CALLS = Table(
             pii=Pii.PAYLOAD,
         ),
         bookkeeping(
-            "row_hash", TEXT, "Hash of all values above: equal hashes, equal rows.", nullable=False, max_length=64
+            "row_hash",
+            TEXT,
+            "Hash of all that the source says of the call: equal hashes, equal calls.",
+            nullable=False,
+            max_length=64,
         ),
         bookkeeping(
             "window_start",
@@ -264,7 +275,7 @@ CALL_PARTICIPANTS = Table(
             "raw", JSON, "The entry as it was served, as JSON.", source="participants", nullable=False, pii=Pii.PAYLOAD
         ),
         replace(_STARTED_AT, description="When the call started: a day of participants needs no join."),
-        _CALL_DATE,
+        CALL_DATE,
     ),
 )
 
@@ -292,71 +303,8 @@ REJECTED_ROWS = Table(
         Column("field", TEXT, "The field at fault.", max_length=64),
         Column("call_id", TEXT, "The call's id, where it has a usable one.", source="id"),
         Column("payload", JSON, "The row exactly as it was served, as JSON.", nullable=False, pii=Pii.PAYLOAD),
-        _CALL_DATE,
+        CALL_DATE,
         bookkeeping("first_seen_at", INSTANT, "When the row was first served.", nullable=False, unit="UTC instant"),
-    ),
-)
-
-EXPORT_WINDOWS = Table(
-    "export_windows",
-    "The ledger: one row per export window, and its certificate of completeness.",
-    columns=tuple(
-        replace(column, role=Role.BOOKKEEPING)
-        for column in (
-            Column(
-                "window_start", INSTANT, "First instant of the window.", nullable=False, key=True, unit="UTC instant"
-            ),
-            Column("window_end", INSTANT, "First instant after the window.", nullable=False, unit="UTC instant"),
-            Column("call_date", DATE, "The local day the window belongs to.", nullable=False, index=True),
-            Column(
-                "status",
-                TEXT,
-                "running, complete, disputed (what was served is published or held, and does not prove that it is all; "
-                "error says why) or failed.",
-                nullable=False,
-                max_length=16,
-            ),
-            Column("api_total", INTEGER, "Calls in the window by the API's own count.", unit="calls"),
-            Column("raw_rows", INTEGER, "Rows in the raw copy.", unit="rows"),
-            Column("rejected", INTEGER, "Rows in quarantine.", unit="rows"),
-            Column("lake_rows", INTEGER, "Calls of the window in the Parquet file.", unit="calls"),
-            Column(
-                "warehouse_rows", INTEGER, "Calls of the window in the warehouse, deleted ones left out.", unit="calls"
-            ),
-            Column(
-                "late_changes",
-                INTEGER,
-                "Calls that later reads added, changed or found gone.",
-                unit="calls",
-                nullable=False,
-            ),
-            Column("attempts", INTEGER, "How often work on the window was begun.", nullable=False),
-            Column(
-                "content_hash",
-                TEXT,
-                "Hash of the window's calls in the lake, independent of their order.",
-                max_length=64,
-            ),
-            Column("warehouse_content_hash", TEXT, "The same, computed from what the warehouse holds.", max_length=64),
-            Column(
-                "claimed_by", TEXT, "The run that is working on the day; on the day's first window.", max_length=128
-            ),
-            Column("claim_expires_at", INSTANT, "When that claim lapses if it is not renewed.", unit="UTC instant"),
-            Column("started_at", INSTANT, "When the last attempt began.", unit="UTC instant"),
-            Column("completed_at", INSTANT, "When the window was last proven complete.", unit="UTC instant"),
-            Column(
-                "next_reread_at", INSTANT, "When it is due to be read again; null if it is not.", unit="UTC instant"
-            ),
-            Column("settled", BOOLEAN, "Whether the last re-read is behind it.", nullable=False),
-            Column("ends_day", BOOLEAN, "Whether it is the last window of its local day; null until complete."),
-            Column("run_id", TEXT, "The run of the last attempt.", max_length=128),
-            Column("error", TEXT, "Why the last attempt failed or is disputed; null if it is not."),
-            Column(
-                "held",
-                BOOLEAN,
-                "Whether the last read is disputed, and nothing of it was published until somebody has looked at it.",
-            ),
-        )
     ),
 )
 
@@ -368,69 +316,6 @@ CALL_VERSIONS = Table(
         bookkeeping(
             "superseded_at", INSTANT, "When the row stopped being so.", nullable=False, key=True, unit="UTC instant"
         ),
-    ),
-)
-
-LATE_CHANGES = Table(
-    "late_changes",
-    "What re-reads of closed windows found changed: one row for each re-read that did.",
-    columns=(
-        bookkeeping(
-            "window_start", INSTANT, "First instant of the window.", nullable=False, key=True, unit="UTC instant"
-        ),
-        bookkeeping(
-            "found_at", INSTANT, "When the changes were first read.", nullable=False, key=True, unit="UTC instant"
-        ),
-        _CALL_DATE,
-        bookkeeping(
-            "previous_read_at", INSTANT, "When the window was read before.", nullable=False, unit="UTC instant"
-        ),
-        bookkeeping(
-            "age_days", SMALL_INTEGER, "Whole days from the window's end to found_at.", nullable=False, unit="days"
-        ),
-        bookkeeping(
-            "previous_age_days",
-            SMALL_INTEGER,
-            "Whole days from the window's end to previous_read_at: the changes came between the two ages.",
-            nullable=False,
-            unit="days",
-        ),
-        bookkeeping("inserted", INTEGER, "Calls that were new.", nullable=False, unit="calls"),
-        bookkeeping("updated", INTEGER, "Calls that had other values.", nullable=False, unit="calls"),
-        bookkeeping("restored", INTEGER, "Calls that were back.", nullable=False, unit="calls"),
-        bookkeeping("vanished", INTEGER, "Calls that were gone.", nullable=False, unit="calls"),
-    ),
-)
-
-SOURCE_FIELDS = Table(
-    "source_fields",
-    "Which fields the rows of each window had, and of which JSON types: what a change of the source shows in.",
-    columns=(
-        bookkeeping(
-            "window_start", INSTANT, "First instant of the window.", nullable=False, key=True, unit="UTC instant"
-        ),
-        bookkeeping("field", TEXT, "The field's name.", nullable=False, key=True, max_length=FIELD_MAX_LENGTH),
-        bookkeeping(
-            "json_type",
-            TEXT,
-            "null, boolean, integer, number, string, array or object.",
-            nullable=False,
-            key=True,
-            max_length=16,
-        ),
-        _CALL_DATE,
-        bookkeeping("row_count", INTEGER, "Rows with such a value.", nullable=False, unit="rows"),
-        bookkeeping("first_seen_at", INSTANT, "When the first was read.", nullable=False, unit="UTC instant"),
-    ),
-)
-
-PIPELINE_STATE = Table(
-    "pipeline_state",
-    "What the export remembers between runs.",
-    columns=(
-        bookkeeping("name", TEXT, "What is remembered.", nullable=False, key=True, max_length=128),
-        bookkeeping("value", JSON, "The value, as JSON.", nullable=False),
-        bookkeeping("updated_at", INSTANT, "When it last changed.", nullable=False, unit="UTC instant"),
     ),
 )
 

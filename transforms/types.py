@@ -80,6 +80,10 @@ INTEGER = LogicalType("integer", pa.int64(), lambda _: sa.BigInteger())
 SMALL_INTEGER = LogicalType("small_integer", pa.int32(), lambda _: sa.Integer())
 BOOLEAN = LogicalType("boolean", pa.bool_(), lambda _: sa.Boolean())
 INSTANT = LogicalType("instant", pa.timestamp("ms", tz="UTC"), lambda _: Instant())
+LOCAL_TIME = LogicalType(
+    "local_time", pa.timestamp("ms"), lambda _: sa.DateTime().with_variant(mysql.DATETIME(fsp=6), *_MYSQL_FAMILY)
+)
+"""A wall clock's time: no moment, for it names no zone."""
 DATE = LogicalType("date", pa.date32(), lambda _: sa.Date())
 
-LOGICAL_TYPES = (TEXT, JSON, INTEGER, SMALL_INTEGER, BOOLEAN, INSTANT, DATE)
+LOGICAL_TYPES = (TEXT, JSON, INTEGER, SMALL_INTEGER, BOOLEAN, INSTANT, LOCAL_TIME, DATE)

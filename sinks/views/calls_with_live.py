@@ -31,7 +31,7 @@ def _query(calls: sa.Table, live_calls: sa.Table) -> sa.CompoundSelect[Any]:
     A call in progress has the columns that its snapshot knows, the status ``in_progress``, and null for the rest;
     ``snapshot_at`` says how old that knowledge is. Once the call is in the history, only that row is shown.
     """
-    names = CALLS.source_columns
+    names = CALLS.value_columns
     history = sa.select(
         *(calls.c[name] for name in names),
         sa.false().label("is_provisional"),

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import duckdb
 import pandas as pd
@@ -47,7 +48,7 @@ def calls(*hours: float, marker: str = "0") -> pa.Table:
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
-    return Lake(Storage(str(tmp_path / "lake")))
+    return Lake(Storage(str(tmp_path / "lake")), ZoneInfo("Asia/Ho_Chi_Minh"))
 
 
 def write(

@@ -28,7 +28,7 @@ from tests.contract.windows import (
 from transforms.schema import CALL_PARTICIPANTS, CALLS, REJECTED_ROWS
 
 CODES = {"direction_code": 1, "status_code": 1}
-NOTHING_EMPTIED = {name: 0 for name in CALLS.source_columns if CALLS[name].may_be_unknown}
+NOTHING_EMPTIED = {name: 0 for name in CALLS.hashed_columns if CALLS[name].may_be_unknown}
 
 
 def calls(*names: str, **values: object) -> list[Row]:

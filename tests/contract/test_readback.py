@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 
 import pyarrow as pa
 import pytest
@@ -14,6 +15,7 @@ from sinks.readback import recomputed_hashes
 from sinks.warehouse import Warehouse
 from tests.contract.windows import AWKWARD, END, NOW, START
 from transforms.calls import Normalised, normalise
+from transforms.errors import DataError
 from transforms.json_text import JsonValue
 from transforms.schema import CALL_PARTICIPANTS, CALLS
 
@@ -39,11 +41,18 @@ def _normalised() -> Normalised:
 
 
 def _publish(warehouse: Warehouse, connection: sa.Connection, normalised: Normalised) -> None:
+    with _staged(warehouse, connection, normalised):
+        pass
+
+
+@contextmanager
+def _staged(warehouse: Warehouse, connection: sa.Connection, normalised: Normalised) -> Iterator[StagedWindow]:
     with StagedWindow(warehouse, connection) as staged:
         for table, frame in ((CALLS, normalised.calls), (CALL_PARTICIPANTS, normalised.participants)):
             staged.add(table, pa.Table.from_pandas(frame, preserve_index=False).select(STAGED_COLUMNS[table.name]))
         staged.compare(START, END)
         staged.replace(NOW)
+        yield staged
 
 
 def _wrong(warehouse: Warehouse, connection: sa.Connection) -> tuple[int, int]:
@@ -81,3 +90,15 @@ def test_a_value_that_is_not_what_was_written_is_noticed_beside_its_hash(
         _publish(warehouse, connection, _normalised())
         connection.execute(alter(warehouse.tables["calls"], warehouse.tables["call_participants"]))
         assert _wrong(warehouse, connection)[1] == 1
+
+
+def test_a_derived_value_that_is_not_what_was_written_is_noticed_although_no_hash_covers_it(
+    warehouse: Warehouse,
+) -> None:
+    calls = warehouse.tables["calls"]
+    with warehouse.transaction() as connection, _staged(warehouse, connection, _normalised()) as staged:
+        staged.check_written()
+        later = sa.update(calls).where(calls.c.call_id == "call-1").values(started_at_local=datetime(2024, 3, 1, 9))  # noqa: DTZ001
+        connection.execute(later)
+        with pytest.raises(DataError, match="does not hold what was written to it, in 1 calls"):
+            staged.check_written()

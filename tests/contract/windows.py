@@ -32,6 +32,7 @@ def call(call_id: str, started_at: datetime = START, **values: Any) -> Row:
     """A call with the columns that may not be null, ``values``, and the hash of all of it."""
     row: Row = dict.fromkeys(STAGED_COLUMNS["calls"])
     row |= {"call_id": call_id, "started_at": started_at, "call_date": started_at.date(), "call_hour": started_at.hour}
+    row |= {"started_at_local": started_at.replace(tzinfo=None)}
     row |= {"direction": "inbound", "status": "answered", "channel": "voice", "participant_count": 0} | values
     row["row_hash"] = hashlib.blake2b(repr(row).encode("utf-8", "replace"), digest_size=16).hexdigest()
     return row

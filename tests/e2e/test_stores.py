@@ -12,10 +12,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
 from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
+from sinks.views import views
 from sinks.warehouse import Warehouse
 from tests.conftest import BACKENDS
 from tests.e2e.command import Finished, account, callhistory_here
@@ -24,7 +26,12 @@ from tests.exports import FIRST, ZONE
 LAST = FIRST + timedelta(days=1)
 DAYS = ("--from", str(FIRST), "--to", str(LAST))
 CALLS_EXPORTED = 40
-NEW_SINCE_0_1_0 = {"export_windows": ("held",), "recordings": ("doubt", "not_found_count", "first_not_found_at")}
+NEW_SINCE_0_1_0 = {
+    "export_windows": ("held",),
+    "recordings": ("doubt", "not_found_count", "first_not_found_at"),
+    "calls": ("started_at_local",),
+    "call_versions": ("started_at_local",),
+}
 
 
 class Place:
@@ -258,10 +265,93 @@ def make_as_by_0_1_0(place: Place, warehouse_url: str) -> None:
     (place.folder / "data/lake/.callhistory.json").unlink()
     with Warehouse(warehouse_url) as warehouse, warehouse.transaction() as connection:
         state = warehouse.tables["pipeline_state"]
-        connection.execute(sa.delete(state).where(state.c.name == "stores_identity"))
+        connection.execute(sa.delete(state).where(state.c.name != "timezone"))
+        for view in views(warehouse.tables):
+            connection.exec_driver_sql(f"DROP VIEW {view.name}")
         for table, columns in NEW_SINCE_0_1_0.items():
             for column in columns:
                 connection.exec_driver_sql(f"ALTER TABLE {table} DROP COLUMN {column}")
+    for path in (place.folder / "data/lake/calls").rglob("*.parquet"):
+        with pq.ParquetFile(path) as file:
+            facts, rows = file.metadata.metadata, file.read().drop_columns("started_at_local")
+        with pq.ParquetWriter(path, rows.schema, compression="zstd") as writer:
+            writer.write_table(rows)
+            writer.add_key_value_metadata({k: v for k, v in facts.items() if k.startswith(b"callhistory.")})
+
+
+def local_times(place: Place, warehouse_url: str) -> dict[str, list[tuple[object, ...]]]:
+    """Everything that warehouse and lake hold of calls and versions."""
+    found = {}
+    with Warehouse(warehouse_url) as warehouse, warehouse.reading() as connection:
+        for name in ("calls", "call_versions"):
+            t = warehouse.tables[name]
+            rows = connection.execute(sa.select(t).order_by(t.c.call_id)).tuples().all()
+            found[name] = [tuple(row) for row in rows]
+            starts = connection.execute(sa.select(t.c.started_at, t.c.started_at_local)).tuples().all()
+            assert all(local == start.astimezone(ZoneInfo(ZONE)).replace(tzinfo=None) for start, local in starts)
+    files = sorted((place.folder / "data/lake/calls").rglob("*.parquet"))
+    found["lake"] = [tuple(row.items()) for path in files for row in pq.read_table(path, partitioning=None).to_pylist()]
+    return found
+
+
+def test_calls_that_0_1_0_exported_have_a_local_time_and_none_counts_as_changed(
+    exported: Place, warehouse_url: str
+) -> None:
+    row = exported.portal.rows(0, 2**50)[0]
+    exported.portal.remove_call(row["id"])
+    exported.portal.add_call(row | {"talk_duration": 4321})
+    assert exported.run("backfill", *DAYS, "--force", "--json").json["calls_updated"] == 1
+    before = local_times(exported, warehouse_url)
+    assert (len(before["calls"]), len(before["call_versions"]), len(before["lake"])) == (40, 1, 40)
+
+    make_as_by_0_1_0(exported, warehouse_url)
+    assert exported.run("status").exit_code == 0
+    with Warehouse(warehouse_url) as warehouse, warehouse.transaction() as connection:
+        # As if the upgrade had been cut off.
+        state, calls = warehouse.tables["pipeline_state"], warehouse.tables["calls"]
+        connection.execute(sa.delete(state).where(state.c.name.startswith("derived")))
+        connection.execute(sa.update(calls).where(calls.c.call_id == row["id"]).values(started_at_local=None))
+    offline = exported.run("verify", *DAYS, "--offline", "--json")
+    assert offline.exit_code == 0, "files without the column are not taken for altered ones: " + offline.output
+    done = exported.run("export", "--json", CALLHISTORY_START_DATE=str(LAST + timedelta(days=1)))
+    assert done.exit_code == 0, done.output
+    assert local_times(exported, warehouse_url) == before
+    done = exported.run("backfill", *DAYS, "--force", "--json")
+    assert (done.exit_code, done.json["calls_updated"], done.json["calls_inserted"]) == (0, 0, 0)
+    assert done.json["files_written"] == 0, "each file was as an export writes it"
+    assert local_times(exported, warehouse_url) == before
+    assert exported.run("verify", *DAYS).exit_code == 0
+
+
+@pytest.mark.parametrize("warehouse_url", ["sqlite"], indirect=True)
+def test_a_file_of_0_1_0_that_is_damaged_withholds_no_command(
+    exported: Place, warehouse_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_as_by_0_1_0(exported, warehouse_url)
+    [damaged, whole] = sorted((exported.folder / "data/lake/calls").rglob("*.parquet"))
+    content = bytearray(damaged.read_bytes())
+    content[100:2000] = bytes(1900)
+    damaged.write_bytes(content)
+    done = exported.run("backfill", *DAYS)
+    assert done.exit_code == 0, done.output
+    assert f"call_date={FIRST}/calls.parquet is damaged" in caplog.text
+    assert "started_at_local" in pq.read_schema(whole).names
+    assert exported.run("verify", *DAYS).exit_code == 3
+    assert exported.run("replay", *DAYS).exit_code == 0
+    assert exported.run("verify", *DAYS).exit_code == 0
+
+
+@pytest.mark.parametrize("warehouse_url", ["duckdb"], indirect=True)
+def test_a_file_of_0_1_0_that_was_brought_back_is_read_on(exported: Place, warehouse_url: str) -> None:
+    make_as_by_0_1_0(exported, warehouse_url)
+    [file, _] = sorted((exported.folder / "data/lake/calls").rglob("*.parquet"))
+    of_0_1_0 = file.read_bytes()
+    assert exported.run("backfill", *DAYS).exit_code == 0
+    file.write_bytes(of_0_1_0)
+    in_parts = exported.run("backfill", *DAYS, "--force", CALLHISTORY_WINDOW="6h")
+    assert in_parts.exit_code == 0, in_parts.output
+    assert "started_at_local" in pq.read_schema(file).names
+    assert exported.run("verify", *DAYS).exit_code == 0
 
 
 @pytest.mark.parametrize("warehouse_url", ["duckdb", "mariadb"], indirect=True)

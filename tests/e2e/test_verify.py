@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +151,8 @@ def test_verify_finds_every_planted_difference_and_no_other(exported: Exported) 
             ("warehouse", "call_participants", "extra", 1, (one,)), ("warehouse", "calls", "missing", 1, (one,)),
         ]),
         (with_values(exported, "calls", two, talk_seconds=4321), [("warehouse", "calls", "altered", 1, (two,))]),
+        (with_values(exported, "calls", two, started_at_local=datetime(2026, 1, 5)),  # noqa: DTZ001
+            [("warehouse", "calls", "altered", 1, (two,))]),
         (with_values(exported, "calls", two, row_hash="0" * 32), [("warehouse", "calls", "altered", 1, (two,))]),
         (with_values(exported, "calls", two, deleted_at=everything["started_at"][0].as_py()),
             [("warehouse", "calls", "missing", 1, (two,))]),
@@ -172,6 +174,8 @@ def test_verify_finds_every_planted_difference_and_no_other(exported: Exported) 
         (with_file(calls, lambda path: path.write_bytes(path.read_bytes()[:-100])),
             [("lake", "calls", "unreadable", 1, ())]),
         (with_file(calls, alter_parquet("talk_seconds", 4321)), [("lake", "calls", "altered", 1, (first_in_lake,))]),
+        (with_file(calls, alter_parquet("started_at_local", datetime(2026, 1, 5))),  # noqa: DTZ001
+            [("lake", "calls", "altered", 1, (first_in_lake,))]),
         (with_file(participants, alter_parquet("participant", "nobody")),
             [("lake", "call_participants", "altered", 1, (first_with_participants,))]),
         (with_file(calls, lambda path: pq.write_table(pa.concat_tables([everything, everything.slice(0, 1)]), path)),

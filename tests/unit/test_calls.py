@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections import Counter
+from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any
 
@@ -30,8 +31,9 @@ from tests.unit.rows import (
     records,
 )
 from transforms.call_ids import call_id_of
-from transforms.calls import KNOWN_FIELDS, normalise
+from transforms.calls import DIRECTIONS, KNOWN_FIELDS, STATUSES, normalise
 from transforms.fields import instant_ms, whole_number
+from transforms.hashing import row_hashes
 from transforms.json_text import canonical_json, exact_json
 from transforms.rejects import RejectReason, can_be_call
 from transforms.schema import CALL_ID_MAX_LENGTH, CALL_PARTICIPANTS, CALLS, REJECTED_ROWS
@@ -49,7 +51,7 @@ def test_golden_rows(name: str) -> None:
 def test_any_json_gives_tables_of_the_declared_schema(rows: list[Any]) -> None:
     result = normalised(rows)
     assert len(result.calls) + len(result.rejects) == len(rows)
-    assert list(result.calls.columns) == [*CALLS.source_columns, "row_hash"]
+    assert list(result.calls.columns) == [*CALLS.value_columns, "row_hash"]
     assert list(result.participants.columns) == list(CALL_PARTICIPANTS.column_names)
     assert set(REJECTED_ROWS.column_names) - set(result.rejects.columns) == {"first_seen_at"}
     for name, frame in frames(result).items():
@@ -243,13 +245,30 @@ def test_the_hash_of_a_row_stays_what_it_was() -> None:
     assert calls[-1]["row_hash"] == golden["calls"][0]["row_hash"] == "634eec1c363a391f74a2e57b0c83afa0"
 
 
+def test_a_column_that_is_added_later_changes_the_hash_only_where_it_has_a_value() -> None:
+    columns = [pa.array(["a", "b", "c"]), pa.array([0, 1, 0])]
+    entries, offsets = [pa.array(["user_1"])], pa.array([0, 0, 1, 1], pa.int32())
+    before = row_hashes(columns, entries, offsets).to_pylist()
+    added = {"queue_name": pa.array(["sales", None, "sales"]), "skill": pa.array([None, None, 7])}
+    after = row_hashes(columns, entries, offsets, added).to_pylist()
+    assert [old == new for old, new in zip(before, after, strict=True)] == [False, True, False]
+    renamed = {"skill_name": added["queue_name"], "skill": added["skill"]}
+    assert row_hashes(columns, entries, offsets, renamed)[0].as_py() != after[0]
+    assert row_hashes(columns, entries, offsets, dict(reversed(added.items()))).to_pylist()[:2] == after[:2]
+
+
 @given(ROWS)
 @settings(max_examples=60, deadline=None)
 def test_what_can_be_used_is_counted_over_calls_and_rejects(rows: list[Any]) -> None:
     result = normalised(rows)
     assert result.usable["id"] == sum(call_id_of(row) is not None for row in rows)
-    for field, read in (("start_time", instant_ms), ("direction", whole_number), ("status", whole_number)):
-        assert result.usable[field] == sum(read(row.get(field)) is not None for row in rows if isinstance(row, dict))
+    is_usable: dict[str, Callable[[Any], bool]] = {
+        "start_time": lambda value: instant_ms(value) is not None,
+        "direction": lambda value: whole_number(value) in DIRECTIONS,
+        "status": lambda value: whole_number(value) in STATUSES,
+    }
+    for field, says in is_usable.items():
+        assert result.usable[field] == sum(says(row.get(field)) for row in rows if isinstance(row, dict))
     assert [record["call_id"] for record in records(result.calls)] == [
         call_id_of(row) for row in rows if can_be_call(row, WINDOW_START, WINDOW_END)
     ]

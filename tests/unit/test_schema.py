@@ -53,6 +53,14 @@ EXPECTED: dict[str, tuple[str, str, str, str, str, str]] = {
         "DATETIME",
         "TIMESTAMP WITH TIME ZONE",
     ),
+    "local_time": (
+        "timestamp[ms][pyarrow]",
+        "timestamp[ms]",
+        "TIMESTAMP WITHOUT TIME ZONE",
+        "DATETIME(6)",
+        "DATETIME",
+        "TIMESTAMP WITHOUT TIME ZONE",
+    ),
     "date": ("date32[day][pyarrow]", "date32[day]", "DATE", "DATE", "DATE", "DATE"),
 }
 """Each logical type in pandas, Arrow, and the databases in the order of ``DIALECTS``; written out by hand."""
@@ -69,6 +77,7 @@ VALUES: dict[str, list[Any]] = {
     "small_integer": [2**31 - 1, 0],
     "boolean": [True, False],
     "instant": [datetime(2025, 6, 29, 22, 39, 7, 978_000, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)],
+    "local_time": [datetime(2025, 6, 30, 5, 39, 7, 978_000), datetime(9999, 12, 30)],  # noqa: DTZ001
     "date": [date(2025, 6, 30)],
 }
 
@@ -179,13 +188,15 @@ def test_a_key_fits_into_an_index_of_mariadb(table: Table) -> None:
 
 
 def test_what_the_source_decides() -> None:
-    assert CALLS.source_columns[0] == "call_id"
-    assert CALLS.source_columns[-1] == "extra"
+    assert CALLS.value_columns[0] == "call_id"
+    assert CALLS.value_columns[-1] == "extra"
+    assert CALLS.derived_columns == ("started_at_local",)
+    assert [name for name in CALLS.value_columns if name not in CALLS.derived_columns] == [*CALLS.hashed_columns]
     bookkeeping = {"row_hash", "window_start", "first_seen_at", "updated_at", "deleted_at"}
-    assert set(CALLS.column_names) - set(CALLS.source_columns) == bookkeeping
-    assert all(column.source for column in CALLS.columns if column.role is Role.SOURCE)
+    assert set(CALLS.column_names) - set(CALLS.value_columns) == bookkeeping
+    assert all(column.source for column in CALLS.columns if column.role is not Role.BOOKKEEPING)
     assert set(CALL_VERSIONS.column_names) == {*CALLS.column_names, "superseded_at"}
-    assert CALL_VERSIONS.source_columns == EXPORT_WINDOWS.source_columns == PIPELINE_STATE.source_columns == ()
+    assert CALL_VERSIONS.value_columns == EXPORT_WINDOWS.value_columns == PIPELINE_STATE.value_columns == ()
 
 
 def test_columns_that_tell_of_a_person_are_marked() -> None:
