@@ -4,6 +4,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 export DO_NOT_TRACK := 1
+# The tests start hundreds of processes: without bytecode, each would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .PHONY: demo quick test lint unit bench clean

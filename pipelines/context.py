@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pipelines.settings import Settings
-from pipelines.stringeex.client import StringeeXClient
-from pipelines.stringeex.history import HistoryReader
 from pipelines.stringeex.request_budget import Priority
 from pipelines.stringeex.server_traits import ServerTraits
 from pipelines.windows import local_date
@@ -35,6 +34,10 @@ from sinks.warehouse import Warehouse
 from transforms.errors import CallHistoryError, SettingsError, StorageError
 from transforms.json_text import JsonValue
 from transforms.schema import CALLS
+
+if TYPE_CHECKING:
+    from pipelines.stringeex.client import StringeeXClient
+    from pipelines.stringeex.history import HistoryReader
 
 FIRST_RUN_LOOK_BACK = timedelta(days=7)
 
@@ -206,6 +209,10 @@ def _stores(settings: Settings, warehouse: Warehouse, storage: Storage) -> Store
 
 @contextmanager
 def _pipeline(stores: Stores, priority: Priority) -> Iterator[Pipeline]:
+    # The client takes a third of a second to import: what asks the API nothing does without.
+    from pipelines.stringeex.client import StringeeXClient
+    from pipelines.stringeex.history import HistoryReader
+
     with StringeeXClient(stores.settings, priority=priority) as client:
         reader = HistoryReader(client, traits=stores.server_traits())
         yield Pipeline(stores.settings, stores.warehouse, stores.lake, stores.ledger, stores.state, client, reader)

@@ -11,8 +11,6 @@ from pyarrow import csv
 if TYPE_CHECKING:
     _Column = pa.Array[Any]
 
-_TAB, _NEWLINE, _NOTHING = (pa.scalar(text, pa.large_string()) for text in ("\t", "\n", ""))
-
 
 def plain_columns(batch: pa.RecordBatch) -> list[_Column]:
     """Return ``batch``'s columns with instants (UTC, microsecond digits) and dates as text, booleans as 0 and 1."""
@@ -56,9 +54,10 @@ def tab_separated(batch: pa.RecordBatch) -> memoryview:
 
     # Typed loosely: the stubs know neither mixed arguments nor 64-bit strings here.
     join: Any = pc.binary_join_element_wise
+    tab, newline, nothing = (pa.scalar(text, pa.large_string()) for text in ("\t", "\n", ""))
     fields = [escaped(column) for column in plain_columns(batch)]
-    lines = join(*fields, _TAB, null_handling="replace", null_replacement=r"\N")
-    data = join(lines, _NOTHING, _NEWLINE).buffers()[2]
+    lines = join(*fields, tab, null_handling="replace", null_replacement=r"\N")
+    data = join(lines, nothing, newline).buffers()[2]
     return memoryview(data) if data is not None else memoryview(b"")
 
 

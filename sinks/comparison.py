@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from sinks.copies import CALL_COLUMNS, REJECT_COLUMNS, WindowCopy, fetched
+from sinks.copies import CALL_COLUMNS, REJECT_COLUMNS, WindowCopy
 from sinks.parquet import Lake
 from sinks.row_times import TIMES
 from sinks.scratch import scratch_folder
@@ -168,11 +168,11 @@ class Comparison:
         with warehouse.reading() as connection:
             for copy, condition in ((current, ~is_deleted), (deleted, is_deleted)):
                 for table, query in ((CALLS, rows), (CALL_PARTICIPANTS, entries)):
-                    for batch in fetched(warehouse, connection, table, query.where(condition)):
+                    for batch in warehouse.fetch(connection, table, query.where(condition)):
                         copy.add(table, batch)
-            for batch in fetched(warehouse, connection, CALL_PARTICIPANTS, orphans):
+            for batch in warehouse.fetch(connection, CALL_PARTICIPANTS, orphans):
                 current.add(CALL_PARTICIPANTS, batch)
-            for batch in fetched(warehouse, connection, REJECTED_ROWS, quarantine):
+            for batch in warehouse.fetch(connection, REJECTED_ROWS, quarantine):
                 current.add(REJECTED_ROWS, batch)
         for copy in (current, deleted):
             copy.seal(self._connection)

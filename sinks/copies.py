@@ -11,15 +11,12 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
-import sqlalchemy as sa
 
 from sinks.content_hash import content_hash
 from sinks.row_times import TIMES
 from sinks.scratch_database import quoted
 from sinks.spool import BATCH_ROWS
-from sinks.warehouse import Warehouse
 from transforms.call_hashes import call_hashes
-from transforms.errors import DataError
 from transforms.hashing import row_hashes, text_digests
 from transforms.schema import CALL_PARTICIPANTS, CALLS, REJECTED_ROWS, Table
 
@@ -141,18 +138,3 @@ def _hashes(rows: pa.Table) -> pa.Table:
         ],
         schema=_HASHES,
     )
-
-
-def fetched(warehouse: Warehouse, connection: sa.Connection, table: Table, query: sa.Select[Any]) -> Iterator[pa.Table]:
-    """Yield the rows of ``query``, which selects columns of ``table``, in batches, in the declared types.
-
-    ``connection`` is one of ``warehouse``. Raises ``DataError`` for a value that is not of its column's type.
-    """
-    names = [column.name for column in query.selected_columns]
-    schema = pa.schema([pa.field(name, table.arrow_schema.field(name).type) for name in names])
-    try:
-        yield from warehouse.backend.fetch(connection, query, schema, BATCH_ROWS)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(
-            f"table {table.name} of the warehouse holds a value that is not of its column's type"
-        ) from error

@@ -16,7 +16,6 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import sqlalchemy as sa
 
-from sinks.copies import fetched
 from sinks.parquet import Lake, LakeWriter
 from sinks.raw import raw_folder
 from sinks.scratch import scratch_folder
@@ -85,7 +84,7 @@ def _fill_day(warehouse: Warehouse, connection: sa.Connection, table: Table, cal
     backend.drop_leftover(connection, filled)
     backend.create_table(connection, filled)
     query = sa.select(*(t.c[name] for name in table.key), t.c.started_at)
-    rows = list(fetched(warehouse, connection, table, query.where(t.c[PARTITION_COLUMN] == call_date, _is_empty(t))))
+    rows = list(warehouse.fetch(connection, table, query.where(t.c[PARTITION_COLUMN] == call_date, _is_empty(t))))
     backend.load(connection, filled, with_derived_columns(pa.concat_tables(rows), zone).select(names))
     backend.loaded(connection, filled)
     same_row = [t.c[name] == filled.c[name] for name in table.key]

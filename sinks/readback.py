@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from sinks.copies import entries_of_calls, fetched, recomputed_row_hashes
+from sinks.copies import entries_of_calls, recomputed_row_hashes
 from sinks.scratch import scratch_folder
 from sinks.scratch_database import sorting_connection
 from sinks.spool import BATCH_ROWS
@@ -42,7 +42,7 @@ def recomputed_hashes(
     with tempfile.TemporaryDirectory(dir=scratch_folder()) as folder:
         paths = {table.name: str(Path(folder) / f"{table.name}.parquet") for table in (CALLS, CALL_PARTICIPANTS)}
         for table, query in ((CALLS, rows), (CALL_PARTICIPANTS, entries)):
-            _write(paths[table.name], fetched(warehouse, connection, table, query), table, query)
+            _write(paths[table.name], warehouse.fetch(connection, table, query), table, query)
         with sorting_connection() as sorter:
             for batch in entries_of_calls(sorter, paths[CALLS.name], paths[CALL_PARTICIPANTS.name], BATCH_ROWS):
                 stored: list[Any] = batch["row_hash"].to_pylist()

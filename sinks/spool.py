@@ -20,13 +20,12 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from sinks.raw import RawWriter, read_written
 from sinks.scratch import explained, scratch_folder
 from transforms.call_ids import call_id_of
-from transforms.calls import Normalised
+from transforms.calls import CallTables
 from transforms.field_types import FieldTypes, count_field_types
 from transforms.json_text import JsonValue
 from transforms.schema import CALL_PARTICIPANTS, CALLS, REJECTED_ROWS, Table
@@ -47,14 +46,14 @@ _computing = threading.Lock()
 """Threads wait for the network side by side and compute by turns: at once, they would only take the interpreter and the
 processor's caches from each other (100,000 calls by four threads took a sixth more processor time)."""
 
-Normalise = Callable[[list[JsonValue], Counter[str], Collection[int]], Normalised]
+Normalise = Callable[[list[JsonValue], Counter[str], Collection[int]], CallTables]
 """Takes rows, a counter of equal rejects, and the places of rows that are not the call of their id."""
 
 
 class Spool:
     """Collects the rows of one window; a context manager that leaves nothing behind.
 
-    ``normalise`` turns a batch of rows into frames; ``can_be_call`` tells whether a row alone would be a call of the
+    ``normalise`` turns a batch of rows into tables; ``can_be_call`` tells whether a row alone would be a call of the
     window. ``field_types`` tells which fields the rows had, ``usable`` in how many rows a needed field could be used,
     ``unread`` in how many calls any field could not be read, ``rejected_fields`` how many rows are no calls for want of
     a field, and ``most_of_one_id`` how many rows one id has.
@@ -158,11 +157,11 @@ class Spool:
         normalised = self._turn_into_tables(rows, ())
         self.usable += normalised.usable
         self.unread += normalised.unread
-        self.rejected_fields.update(normalised.rejects["field"].fillna(NO_FIELD))
+        self.rejected_fields.update(field or NO_FIELD for field in normalised.rejects["field"].to_pylist())
 
-    def _turn_into_tables(self, rows: list[JsonValue], superseded: Collection[int]) -> Normalised:
+    def _turn_into_tables(self, rows: list[JsonValue], superseded: Collection[int]) -> CallTables:
         normalised = self._normalise(rows, self._reject_occurrences, superseded)
-        self.rejected += len(normalised.rejects)
+        self.rejected += normalised.rejects.num_rows
         calls = self._write(CALLS, normalised.calls)
         if calls.num_rows:
             self._id_hashes.extend(hash(call_id) for call_id in calls["call_id"].to_pylist())
@@ -208,9 +207,7 @@ class Spool:
                 self._turn_into_tables(rows, superseded)
                 first += len(rows)
 
-    def _write(self, table: Table, frame: pd.DataFrame) -> pa.Table:
-        schema = pa.schema([field for field in table.arrow_schema if field.name in frame.columns])
-        rows = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
+    def _write(self, table: Table, rows: pa.Table) -> pa.Table:
         rows = rows.sort_by([(name, "ascending") for name in _ORDER[table.name]])
         if rows.num_rows:
             _write(rows, self._path / f"{table.name}-{self._batch:06d}.arrow")

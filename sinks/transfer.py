@@ -11,7 +11,6 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from sinks.content_hash import content_hash
-from sinks.copies import fetched
 from sinks.warehouse import VIEW_STATE_PREFIX, Warehouse
 from transforms.hashing import text_digests
 from transforms.schema import PIPELINE_STATE, TABLES, Table
@@ -36,7 +35,7 @@ def copy_tables(source: Warehouse, target: Warehouse, on_rows: Callable[[str, in
             target_table = target.tables[table.name]
             to_connection.execute(sa.delete(target_table).where(*_portable(target, table)))
             copied = 0
-            for batch in fetched(source, from_connection, table, _portable_rows(source, table)):
+            for batch in source.fetch(from_connection, table, _portable_rows(source, table)):
                 target.backend.load(to_connection, target_table, batch)
                 copied += batch.num_rows
                 on_rows(table.name, copied)
@@ -66,7 +65,7 @@ def contents(warehouse: Warehouse) -> dict[str, TableContents]:
                     rows += batch.num_rows
                     yield from _digests(batch)
 
-            digest = content_hash(digests(fetched(warehouse, connection, table, _portable_rows(warehouse, table))))
+            digest = content_hash(digests(warehouse.fetch(connection, table, _portable_rows(warehouse, table))))
             found[table.name] = TableContents(rows, digest)
     return found
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from types import MappingProxyType, TracebackType
+from typing import Any
 
 import orjson
+import pyarrow as pa
 import sqlalchemy as sa
 import stamina
 from sqlalchemy.schema import CreateColumn, CreateSchema, SetColumnComment
@@ -18,7 +20,7 @@ from sqlalchemy.schema import CreateColumn, CreateSchema, SetColumnComment
 from sinks.backend import BUSY, LOST, Backend
 from sinks.dialects import backend_for
 from sinks.views import View, views
-from transforms.errors import BusyError, CallHistoryError, CollisionError, StorageError
+from transforms.errors import BusyError, CallHistoryError, CollisionError, DataError, StorageError
 from transforms.hashing import digest
 from transforms.schema import PIPELINE_STATE, TABLES, Table
 
@@ -28,6 +30,7 @@ once_more_on_collision = stamina.retry(on=CollisionError, attempts=5, wait_initi
 VIEW_STATE_PREFIX = "view "
 """Begins the names in ``pipeline_state`` that tell which views this database has."""
 
+_ROWS_PER_FETCH = 2_000
 _DECLARATION = f"{VIEW_STATE_PREFIX}and index declarations"
 
 
@@ -240,6 +243,20 @@ class Warehouse:
         """Open a connection to read from; what is written on it is refused or undone. Raises as ``transaction``."""
         with self._connected(read_only=True) as connection:
             yield connection
+
+    def fetch(self, connection: sa.Connection, table: Table, query: sa.Select[tuple[Any, ...]]) -> Iterator[pa.Table]:
+        """Yield the rows of ``query``, which selects columns of ``table``, in batches, in the declared types.
+
+        ``connection`` is one of this warehouse. Raises ``DataError`` for a value that is not of its column's type.
+        """
+        names = [column.name for column in query.selected_columns]
+        schema = pa.schema([pa.field(name, table.arrow_schema.field(name).type) for name in names])
+        try:
+            yield from self._backend.fetch(connection, query, schema, _ROWS_PER_FETCH)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise DataError(
+                f"table {table.name} of the warehouse holds a value that is not of its column's type"
+            ) from error
 
     def utc_now(self, connection: sa.Connection) -> datetime:
         """Return the database server's clock (an embedded one's is the machine's): aware UTC, whole milliseconds."""

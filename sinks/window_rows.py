@@ -10,7 +10,6 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from sinks.content_hash import content_hash
-from sinks.copies import fetched
 from sinks.warehouse import Warehouse
 from transforms.rejects import RejectReason
 from transforms.schema import (
@@ -100,7 +99,7 @@ def live_rows(
     )
     if table is not CALLS:
         query = query.select_from(t.join(calls, calls.c.call_id == t.c.call_id))
-    yield from fetched(warehouse, connection, table, query.order_by(t.c.started_at, *(t.c[name] for name in table.key)))
+    yield from warehouse.fetch(connection, table, query.order_by(t.c.started_at, *(t.c[name] for name in table.key)))
 
 
 def day_counts(

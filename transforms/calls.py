@@ -11,10 +11,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -42,6 +41,9 @@ from transforms.phones import parse_numbers
 from transforms.rejects import admit
 from transforms.schema import CALL_PARTICIPANTS, CALLS
 from transforms.types import BOOLEAN, INSTANT, INTEGER, SMALL_INTEGER, TEXT, LogicalType
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DIRECTIONS = {0: "outbound", 1: "inbound", 2: "internal"}
 STATUSES = {1: "answered", 2: "missed", 3: "stopped_at_ivr", 4: "stopped_at_survey_ivr"}
@@ -93,14 +95,25 @@ KNOWN_FIELDS = _INTERPRETED_FIELDS | frozenset(_FIELD_OF_COLUMN.values())
 
 
 @dataclass(frozen=True)
-class Normalised:
-    """A batch of rows as tables, in the order served; columns and dtypes are those of ``transforms.schema``.
+class CallTables:
+    """A batch of rows as Arrow tables, in the order served; columns and types are those of ``transforms.schema``.
 
     ``calls`` has the columns that follow from the source, and ``row_hash``; two rows of one id both stay.
     ``participants`` is a whole ``call_participants``. ``rejects`` lacks only ``first_seen_at``. ``usable`` counts, by
     source field that every call needs, the rows in which it can be used, whether they are calls or rejects; ``unread``,
     by any source field that has a column, the calls in which it says something that could not be read.
     """
+
+    calls: pa.Table
+    participants: pa.Table
+    rejects: pa.Table
+    usable: Counter[str]
+    unread: Counter[str]
+
+
+@dataclass(frozen=True)
+class Normalised:
+    """The same as `CallTables`, as pandas frames with Arrow dtypes."""
 
     calls: pd.DataFrame
     participants: pd.DataFrame
@@ -119,6 +132,31 @@ def normalise(
     reject_occurrences: Counter[str] | None = None,
     superseded: Collection[int] = (),
 ) -> Normalised:
+    """Turn rows into pandas frames; all else is as `tables_of` says."""
+    tables = tables_of(
+        rows,
+        window_start=window_start,
+        window_end=window_end,
+        timezone=timezone,
+        region=region,
+        reject_occurrences=reject_occurrences,
+        superseded=superseded,
+    )
+    return Normalised(
+        _frame(tables.calls), _frame(tables.participants), _frame(tables.rejects), tables.usable, tables.unread
+    )
+
+
+def tables_of(
+    rows: Sequence[JsonValue],
+    *,
+    window_start: datetime,
+    window_end: datetime,
+    timezone: str,
+    region: str,
+    reject_occurrences: Counter[str] | None = None,
+    superseded: Collection[int] = (),
+) -> CallTables:
     """Turn rows that the window ``[window_start, window_end)`` served, or a batch of them, into tables.
 
     ``timezone`` (an IANA name) decides the local day and hour, ``region`` (ISO 3166-1 alpha-2) the national form of
@@ -150,10 +188,10 @@ def normalise(
     batch.keep_unknown_fields()
     batch.keep_earlier_values()
     columns["extra"] = batch.extra()
-    return Normalised(
-        calls=_calls_frame(columns, participants),
-        participants=_participants_frame(columns, participants),
-        rejects=_frame(admission.rejects),
+    return CallTables(
+        calls=_calls_table(columns, participants),
+        participants=_participants_table(columns, participants),
+        rejects=admission.rejects,
         usable=_usable(columns, admission.refused),
         unread=batch.unread + _unread_numbers(columns),
     )
@@ -299,17 +337,17 @@ def _participants(batch: _Batch, agent_ids: pa.Array[Any], region: str) -> Parti
     return participants
 
 
-def _calls_frame(columns: dict[str, pa.Array[Any]], participants: Participants) -> pd.DataFrame:
+def _calls_table(columns: dict[str, pa.Array[Any]], participants: Participants) -> pa.Table:
     hashes = call_hashes(columns, participants.columns, participants.offsets)
     schema = pa.schema([CALLS.arrow_schema.field(name) for name in (*CALLS.value_columns, "row_hash")])
-    return _frame(pa.Table.from_arrays([*(columns[name] for name in CALLS.value_columns), hashes], schema=schema))
+    return pa.Table.from_arrays([*(columns[name] for name in CALLS.value_columns), hashes], schema=schema)
 
 
-def _participants_frame(columns: dict[str, pa.Array[Any]], participants: Participants) -> pd.DataFrame:
+def _participants_table(columns: dict[str, pa.Array[Any]], participants: Participants) -> pa.Table:
     of_call = pa.array(participants.calls)
     own = participants.columns | {"position": pa.array(participants.positions)}
     arrays = [own[name] if name in own else columns[name].take(of_call) for name in CALL_PARTICIPANTS.column_names]
-    return _frame(pa.Table.from_arrays(arrays, schema=CALL_PARTICIPANTS.arrow_schema))
+    return pa.Table.from_arrays(arrays, schema=CALL_PARTICIPANTS.arrow_schema)
 
 
 def _usable(columns: dict[str, pa.Array[Any]], refused: list[JsonValue]) -> Counter[str]:
@@ -337,4 +375,6 @@ def _is_usable(row: dict[str, JsonValue], column: Column) -> bool:
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:
+    import pandas as pd  # takes a third of a second, which most commands do without
+
     return table.to_pandas(types_mapper=pd.ArrowDtype)

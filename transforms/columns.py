@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import pyarrow as pa
 import sqlalchemy as sa
 
 from transforms.types import DATE, TEXT, LogicalType
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CALL_ID_MAX_LENGTH = 512
 """Characters. MariaDB and MySQL bound a key to 3,072 bytes, which is 768 characters of four bytes."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
@@ -15,6 +14,9 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from transforms.databases import DATABASES
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MYSQL_FAMILY = tuple(database.name for database in DATABASES.values() if database.is_mysql)
 
@@ -70,6 +72,8 @@ class LogicalType:
     @property
     def pandas(self) -> pd.ArrowDtype:
         """The nullable pandas dtype; it stores the Arrow type itself, so nothing is converted on the way."""
+        import pandas as pd  # takes a third of a second, which most commands do without
+
         return pd.ArrowDtype(self.arrow)
 
 

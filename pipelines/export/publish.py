@@ -31,7 +31,7 @@ from sinks.source_fields import replace_source_fields
 from sinks.spool import Spool
 from sinks.window_changes import Changes, Losses
 from sinks.window_rows import day_counts, forget_window, live_rows
-from transforms.calls import Normalised, normalise
+from transforms.calls import CallTables, tables_of
 from transforms.errors import DataError, UnsettledWindowError
 from transforms.json_text import JsonValue
 from transforms.rejects import can_be_call
@@ -102,8 +102,8 @@ def window_spool(stores: Stores, window: Window) -> Spool:
 
     def normalise_batch(
         rows: list[JsonValue], reject_occurrences: Counter[str], superseded: Collection[int]
-    ) -> Normalised:
-        return normalise(
+    ) -> CallTables:
+        return tables_of(
             rows,
             window_start=window.start,
             window_end=window.end,

@@ -69,7 +69,7 @@ def test_help_imports_only_what_typer_and_rich_need(arguments, what_typer_needs)
 
 
 def test_this_would_notice_a_heavy_import():
-    assert {"pydantic", "pandas", "sqlalchemy"} <= foreign(imports("pipelines.context"))
+    assert {"pydantic", "pyarrow", "sqlalchemy"} <= foreign(imports("pipelines.context"))
 
 
 def test_the_documented_commands_are_there():
@@ -128,3 +128,7 @@ def test_completion_is_installed_where_the_shell_looks(shell, tmp_path):
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert f"{shell} completion installed" in done.stdout
     assert any("_CALLHISTORY_COMPLETE" in path.read_text() for path in written)
+
+
+def test_what_only_looks_does_without_pandas_and_the_client() -> None:
+    assert not {"pandas", "httpx"} & foreign(imports("pipelines.context"))

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sinks.spool import BATCH_ROWS, Spool
-from transforms.calls import Normalised, normalise
+from transforms.calls import CallTables, tables_of
 from transforms.json_text import JsonValue
 from transforms.rejects import can_be_call
 from transforms.schema import CALL_PARTICIPANTS, CALLS, REJECTED_ROWS, Table
@@ -23,8 +23,8 @@ START = datetime(2026, 1, 4, 17, tzinfo=UTC)
 START_MS = int(START.timestamp() * 1000)
 
 
-def normalise_day(rows: list[JsonValue], occurrences: Counter[str], superseded: Collection[int]) -> Normalised:
-    return normalise(
+def normalise_day(rows: list[JsonValue], occurrences: Counter[str], superseded: Collection[int]) -> CallTables:
+    return tables_of(
         rows,
         window_start=START,
         window_end=START + timedelta(days=1),
