@@ -25,6 +25,7 @@ from sinks.identity import (
     warehouse_identity,
 )
 from sinks.ledger import Ledger
+from sinks.metric_parameters import keep_metric_parameters
 from sinks.parquet import Lake
 from sinks.recordings import Recordings
 from sinks.scratch import remove_leftovers, scratch_folder
@@ -123,6 +124,7 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
         check_timezone(stores)
         introduce_lake(stores)
         _fill_derived_columns(stores, "warehouse", lambda: fill_warehouse(warehouse, settings.timezone))
+        keep_metric_parameters(warehouse, settings.metric_parameters)
         _fill_derived_columns(stores, "lake", lambda: fill_lake(stores.lake))
         yield stores
 

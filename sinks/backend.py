@@ -43,7 +43,7 @@ OUT_OF_MEMORY = Failure(
 MISFIT = Failure(DataError, "refuses a row: a value is missing, doubled, or does not fit its column")
 
 
-def in_full(connection: sa.Connection, query: sa.Select[Any]) -> str:
+def in_full(connection: sa.Connection, query: sa.SelectBase) -> str:
     """Return ``query`` as text without parameters, for what talks to the driver itself."""
     options = {"literal_binds": True, "render_postcompile": True}
     statement = str(query.compile(dialect=connection.dialect, compile_kwargs=options))

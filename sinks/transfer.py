@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sinks.content_hash import content_hash
 from sinks.warehouse import VIEW_STATE_PREFIX, Warehouse
 from transforms.hashing import text_digests
-from transforms.schema import PIPELINE_STATE, TABLES, Table
+from transforms.schema import METRIC_PARAMETERS, PIPELINE_STATE, TABLES, Table
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def is_in_use(warehouse: Warehouse) -> bool:
         return any(
             connection.scalar(sa.select(sa.literal(1)).select_from(warehouse.tables[table.name]).limit(1)) is not None
             for table in TABLES
-            if table is not PIPELINE_STATE
+            if table not in (PIPELINE_STATE, METRIC_PARAMETERS)
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,9 +17,10 @@ import sqlalchemy as sa
 import stamina
 from sqlalchemy.schema import CreateColumn, CreateSchema, SetColumnComment
 
-from sinks.backend import BUSY, LOST, Backend
+from sinks.backend import BUSY, LOST, Backend, in_full
 from sinks.dialects import backend_for
-from sinks.views import View, views
+from sinks.views import VIEWS, View, views
+from sinks.views.version import DIGEST
 from transforms.errors import BusyError, CallHistoryError, CollisionError, DataError, StorageError
 from transforms.hashing import digest
 from transforms.schema import PIPELINE_STATE, TABLES, Table
@@ -43,7 +44,7 @@ class _Declaration:
     """What a warehouse is to have; ``digest`` changes with all of it that the names of the columns do not tell."""
 
     tables: Mapping[str, sa.Table]
-    views: Sequence[View]
+    view_names: Sequence[str]
     digest: str
 
 
@@ -51,13 +52,9 @@ class _Declaration:
 def _declaration(declared: tuple[Table, ...], schema: str | None) -> _Declaration:
     metadata = sa.MetaData(schema=schema)
     tables = {table.name: table.sql_table(metadata) for table in declared}
-    of_warehouse = views(tables) if PIPELINE_STATE.name in tables else []
-    texts = [
-        f"{view.name} {view.query.compile(compile_kwargs={'literal_binds': True})} {view.description} {view.columns}"
-        for view in of_warehouse
-    ]
-    texts += sorted(str(index.name) for table in tables.values() for index in table.indexes)
-    return _Declaration(MappingProxyType(tables), of_warehouse, digest("\n".join(texts).encode()))
+    view_names = tuple(VIEWS) if PIPELINE_STATE.name in tables else ()
+    indexes = sorted(str(index.name) for table in tables.values() for index in table.indexes)
+    return _Declaration(MappingProxyType(tables), view_names, digest("\n".join([DIGEST, *indexes]).encode()))
 
 
 class Warehouse:
@@ -167,10 +164,10 @@ class Warehouse:
         present = self._backend.columns(connection, self._schema)
         if not all(set(table.columns.keys()) <= present.get(name, set()) for name, table in self.tables.items()):
             return False
-        if not self._declaration.views:
+        if not self._declaration.view_names:
             return True
-        are_there = all(view.name in present for view in self._declaration.views)
-        return are_there and self._remembered(connection, _DECLARATION) == self._declaration.digest
+        are_there = all(name in present for name in self._declaration.view_names)
+        return are_there and self._remembered(connection).get(_DECLARATION) == self._declaration.digest
 
     def _create_missing(self, connection: sa.Connection) -> None:
         if self._schema is not None:
@@ -186,32 +183,53 @@ class Warehouse:
                 if column.name not in present[table.name]:
                     self._add_column(connection, column)
             self._backend.create_indexes(connection, table)
-        for view in self._declaration.views:
-            self._create_view(connection, view, is_there=view.name in present)
-        if self._declaration.views:
-            self._remember(connection, _DECLARATION, self._declaration.digest)
+        if self._declaration.view_names:
+            self._create_views(connection, present.keys())
 
-    def _create_view(self, connection: sa.Connection, view: View, *, is_there: bool) -> None:
-        """Create ``view``, or replace it if it is another one than before: a new one loses the rights given to it."""
-        table = sa.Table(view.name, sa.MetaData(schema=self._schema))
-        label = connection.dialect.identifier_preparer.format_table(table)
-        statement = str(view.query.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
-        name, value = VIEW_STATE_PREFIX + view.name, digest(f"{statement} {view.description} {view.columns}".encode())
-        if is_there and self._remembered(connection, name) == value:
-            return
-        connection.exec_driver_sql(f"DROP VIEW IF EXISTS {label}")
-        connection.exec_driver_sql(f"CREATE VIEW {label} AS {statement}".replace("%", "%%"))
+    def _create_views(self, connection: sa.Connection, present: Collection[str]) -> None:
+        """Create the views that are not there or are other ones than before, and those that select from such a view.
+
+        A view that is made anew loses the rights that were given to it: so the others stay.
+        """
+        remembered = self._remembered(connection)
+        statements: dict[str, str] = {}
+        digests: dict[str, str] = {}
+        anew: list[View] = []
+        for view in views(self.tables, self._schema):
+            statement = in_full(connection, view.query)
+            digests[view.name] = digest(f"{statement} {view.description} {view.columns}".encode())
+            is_same = view.name in present and remembered.get(VIEW_STATE_PREFIX + view.name) == digests[view.name]
+            if not is_same or view.selects_from & {other.name for other in anew}:
+                anew.append(view)
+                statements[view.name] = statement
+        for view in reversed(anew):
+            self._execute(connection, f"DROP VIEW IF EXISTS {self._quoted(connection, view.name)}")
+        for view in anew:
+            self._create_view(connection, view, statements[view.name])
+            self._remember(connection, VIEW_STATE_PREFIX + view.name, digests[view.name])
+        self._remember(connection, _DECLARATION, self._declaration.digest)
+
+    def _create_view(self, connection: sa.Connection, view: View, statement: str) -> None:
+        label = self._quoted(connection, view.name)
+        self._execute(connection, f"CREATE VIEW {label} AS {statement}")
         if connection.dialect.supports_comments and not connection.dialect.inline_comments:
             comments = {f"VIEW {label}": view.description} | {f"COLUMN {label}.{c}": d for c, d in view.columns.items()}
-            for subject, comment in comments.items():
-                literal = comment.replace("'", "''").replace("%", "%%")
-                connection.exec_driver_sql(f"COMMENT ON {subject} IS '{literal}'")
-        self._remember(connection, name, value)
+            quoted = {subject: comment.replace("'", "''") for subject, comment in comments.items()}
+            self._execute(connection, "; ".join(f"COMMENT ON {s} IS '{comment}'" for s, comment in quoted.items()))
 
-    def _remembered(self, connection: sa.Connection, name: str) -> str | None:
+    def _quoted(self, connection: sa.Connection, name: str) -> str:
+        return connection.dialect.identifier_preparer.format_table(sa.Table(name, sa.MetaData(schema=self._schema)))
+
+    @staticmethod
+    def _execute(connection: sa.Connection, statement: str) -> None:
+        """Execute a statement as it is: a driver that is given parameters would look for ``%`` in it."""
+        connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+
+    def _remembered(self, connection: sa.Connection) -> dict[str, str]:
+        """Return the digests of the views that are there, and of the whole declaration, by name."""
         t = self.tables[PIPELINE_STATE.name]
-        value = connection.scalar(sa.select(t.c.value).where(t.c.name == name))
-        return None if value is None else orjson.loads(value)
+        query = sa.select(t.c.name, t.c.value).where(t.c.name.startswith(VIEW_STATE_PREFIX))
+        return {name: orjson.loads(value) for name, value in connection.execute(query).tuples()}
 
     def _remember(self, connection: sa.Connection, name: str, value: str) -> None:
         t, json = self.tables[PIPELINE_STATE.name], orjson.dumps(value).decode()

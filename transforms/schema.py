@@ -22,7 +22,7 @@ from transforms.columns import (
     bookkeeping,
 )
 from transforms.export_tables import EXPORT_WINDOWS, LATE_CHANGES, PIPELINE_STATE, SOURCE_FIELDS
-from transforms.side_tables import LIVE_CALLS, RECORDINGS, REQUEST_BUDGET
+from transforms.side_tables import LIVE_CALLS, METRIC_PARAMETERS, RECORDINGS, REQUEST_BUDGET
 from transforms.types import BOOLEAN, INSTANT, INTEGER, JSON, LOCAL_TIME, SMALL_INTEGER, TEXT
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "EXPORT_WINDOWS",
     "LATE_CHANGES",
     "LIVE_CALLS",
+    "METRIC_PARAMETERS",
     "PARTITION_COLUMN",
     "PIPELINE_STATE",
     "RECORDINGS",
@@ -330,4 +331,5 @@ TABLES = (
     PIPELINE_STATE,
     RECORDINGS,
     LIVE_CALLS,
+    METRIC_PARAMETERS,
 )

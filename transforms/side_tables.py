@@ -7,6 +7,17 @@ from dataclasses import replace
 from transforms.columns import CALL_ID, Column, Pii, Table, bookkeeping
 from transforms.types import BOOLEAN, DATE, INSTANT, INTEGER, JSON, SMALL_INTEGER, TEXT
 
+METRIC_PARAMETERS = Table(
+    "metric_parameters",
+    "The numbers that the metrics' definitions depend on, as the settings have them; the views read them here.",
+    columns=(
+        bookkeeping("name", TEXT, "What the definitions call it.", nullable=False, key=True, max_length=64),
+        bookkeeping("value", INTEGER, "The number.", nullable=False),
+        bookkeeping("unit", TEXT, "Its unit; empty for what has none.", nullable=False, max_length=32),
+        bookkeeping("description", TEXT, "What it decides.", nullable=False),
+    ),
+)
+
 RECORDINGS = Table(
     "recordings",
     "One row per call that was recorded or left a voicemail: whether its audio is in the archive, and what proves it.",

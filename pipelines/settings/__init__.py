@@ -35,6 +35,7 @@ from pipelines.settings.values import (
 )
 from transforms.databases import database_names
 from transforms.errors import SettingsError
+from transforms.metric_parameters import PARAMETERS
 
 EARLIEST_START_DATE = date(1973, 3, 4)
 """The API's instants are milliseconds, told from seconds by their size: before that day they cannot be."""
@@ -59,6 +60,11 @@ def _endpoint(operation_name: str) -> Any:
     return _setting(
         operation.setting, operation, f"`METHOD /path` for {operation.description}; setting it also pins the method"
     )
+
+
+def _metric_parameter(name: str) -> Any:
+    parameter = PARAMETERS[name]
+    return _setting(parameter.setting, parameter.default, parameter.description, ge=0, le=parameter.most)
 
 
 class Settings(BaseSettings):
@@ -201,6 +207,13 @@ class Settings(BaseSettings):
     pii_key: SecretStr | None = _setting(
         "CALLHISTORY_PII_KEY", None, "Secret key of the pseudonyms; needed when `CALLHISTORY_PII` is `pseudonymised`"
     )
+    service_level_seconds: int = _metric_parameter("service_level_seconds")
+    short_abandon_seconds: int = _metric_parameter("short_abandon_seconds")
+    repeat_days: int = _metric_parameter("repeat_days")
+    fcr_days: int = _metric_parameter("fcr_days")
+    recovery_hours: int = _metric_parameter("recovery_hours")
+    recovery_list_days: int = _metric_parameter("recovery_list_days")
+    talk_includes_hold: int = _metric_parameter("talk_includes_hold")
     log_format: Literal["text", "json"] = _setting(
         _LOG_FORMAT, "text", "What commands and flows write to stderr: `text`, or a JSON object per line"
     )
@@ -212,6 +225,11 @@ class Settings(BaseSettings):
     notify_urls: Annotated[tuple[SecretStr, ...], NoDecode, PlainValidator(read_notify_urls)] = _setting(
         "CALLHISTORY_NOTIFY_URLS", (), "Whom to tell of alerts and failed runs: Apprise URLs separated by commas"
     )
+
+    @property
+    def metric_parameters(self) -> dict[str, int]:
+        """Value of each number that the metrics' definitions depend on."""
+        return {name: getattr(self, name) for name in PARAMETERS}
 
     def operation(self, name: str) -> Operation:
         """Return the operation called ``name`` in `OPERATIONS`, at the endpoint that is configured for it."""

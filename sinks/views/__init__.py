@@ -2,20 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import sqlalchemy as sa
 
-from sinks.views import calls_with_live, completeness, late_changes_by_age
-from sinks.views.declaration import View
+from sinks.views import (
+    agents,
+    aggregates,
+    call_facts,
+    callers,
+    calls_with_live,
+    completeness,
+    concurrency,
+    dates,
+    late_changes_by_age,
+    missed_calls,
+)
+from sinks.views.declaration import Relations, View
 
-__all__ = ["View", "views"]
+__all__ = ["VIEWS", "View", "views"]
+
+VIEWS: Mapping[str, Callable[[Relations], View]] = {
+    "calls_with_live": calls_with_live.view,
+    "completeness": completeness.view,
+    "late_changes_by_age": late_changes_by_age.view,
+    "call_facts": call_facts.view,
+    "dates": dates.view,
+    "daily_metrics": aggregates.daily_metrics,
+    "hourly_metrics": aggregates.hourly_metrics,
+    "interval_metrics": aggregates.interval_metrics,
+    "number_daily": aggregates.number_daily,
+    "campaign_daily": aggregates.campaign_daily,
+    "agent_daily": agents.agent_daily,
+    "agents": agents.agents,
+    "repeat_calls": callers.repeat_calls,
+    "missed_call_recovery": missed_calls.missed_call_recovery,
+    "missed_calls_to_recover": missed_calls.missed_calls_to_recover,
+    "first_contact_resolution": callers.first_contact_resolution,
+    "concurrency_daily": concurrency.view,
+}
+"""What makes each view, by its name; one may select from those before it."""
 
 
-def views(tables: Mapping[str, sa.Table]) -> list[View]:
-    """Return every view over the warehouse's ``tables``."""
-    return [
-        calls_with_live.view(tables["calls"], tables["live_calls"]),
-        completeness.view(tables["export_windows"]),
-        late_changes_by_age.view(tables["late_changes"]),
-    ]
+def views(tables: Mapping[str, sa.Table], schema: str | None = None) -> list[View]:
+    """Return every view over the warehouse's ``tables``, which are in ``schema``, in the order to create them in."""
+    relations: dict[str, sa.FromClause] = dict(tables)
+    declared = []
+    for name, declare in VIEWS.items():
+        view = declare(relations)
+        relations[name] = view.relation(schema)
+        declared.append(view)
+    return declared

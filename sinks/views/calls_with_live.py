@@ -6,26 +6,28 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sinks.views.declaration import View
+from sinks.views.declaration import Relations, View
 from transforms.schema import CALLS, LIVE_CALLS
 
 IN_PROGRESS = "in_progress"
 
 
-def view(calls: sa.Table, live_calls: sa.Table) -> View:
-    """Return the view over both tables."""
+def view(relations: Relations) -> View:
+    """Return the view over ``calls`` and ``live_calls``."""
+    calls, live_calls = relations["calls"], relations["live_calls"]
     return View(
         "calls_with_live",
         "The calls of the history that were not deleted, and those in progress that are not yet part of it.",
         _query(calls, live_calls),
-        {
+        {name: CALLS[name].description for name in CALLS.value_columns}
+        | {
             "is_provisional": "Whether the call is in progress, and known from a snapshot only.",
             "snapshot_at": "When that snapshot was taken; null for a call of the history.",
         },
     )
 
 
-def _query(calls: sa.Table, live_calls: sa.Table) -> sa.CompoundSelect[Any]:
+def _query(calls: sa.FromClause, live_calls: sa.FromClause) -> sa.CompoundSelect[Any]:
     """Return the calls that were not deleted, and those of the newest snapshot, marked ``is_provisional``.
 
     A call in progress has the columns that its snapshot knows, the status ``in_progress``, and null for the rest;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from sinks.views.declaration import View, how_many, whole
+from sinks.views.declaration import Relations, View, how_many, is_so, whole
 
 COLUMNS = {
     "call_date": "The local day.",
@@ -27,9 +27,9 @@ COLUMNS = {
 }
 
 
-def view(export_windows: sa.Table) -> View:
+def view(relations: Relations) -> View:
     """Return the view over the ledger."""
-    t = export_windows.c
+    t = relations["export_windows"].c
     is_proven = sa.and_(
         t.status == "complete",
         t.completed_at >= t.window_end,
@@ -51,8 +51,8 @@ def view(export_windows: sa.Table) -> View:
             name: whole(sa.func.sum(t[name]))
             for name in ("api_total", "raw_rows", "rejected", "lake_rows", "warehouse_rows")
         },
-        "is_complete": sa.case((is_complete, sa.true()), else_=sa.false()),
-        "is_settled": sa.case((is_settled, sa.true()), else_=sa.false()),
+        "is_complete": is_so(is_complete),
+        "is_settled": is_so(is_settled),
         "last_completed_at": sa.func.max(t.completed_at),
         "late_changes": whole(sa.func.sum(t.late_changes)),
         "disputed_windows": how_many(t.status == "disputed"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from sinks.views.declaration import View, whole
+from sinks.views.declaration import Relations, View, whole
 
 COLUMNS = {
     "previous_age_days": "Whole days from the end of the window to the read before; -1 when that was before the end.",
@@ -18,9 +18,9 @@ COLUMNS = {
 }
 
 
-def view(late_changes: sa.Table) -> View:
+def view(relations: Relations) -> View:
     """Return the view over ``late_changes``."""
-    t = late_changes.c
+    t = relations["late_changes"].c
     kinds = ("inserted", "updated", "restored", "vanished")
     columns = {
         "previous_age_days": t.previous_age_days,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ import sqlalchemy as sa
 from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
 from pipelines.simulator.faults import WrongTotal
 from pipelines.windows import day_bounds
-from sinks.views import View
+from sinks.views import VIEWS, View
+from sinks.views.version import DIGEST
 from sinks.warehouse import Warehouse, _declaration
 from tests.exports import FIRST, ZONE, Export, export_of, range_ms
+from tests.golden import views_digest
 
 pytestmark = pytest.mark.usefixtures("retries_at_once")
 
@@ -122,22 +125,21 @@ def test_an_unchanged_view_is_not_made_again_and_a_changed_one_is(
             return [tuple(row) for row in connection.execute(query)]
 
     before = state()
-    names = ["view and index declarations", "view calls_with_live", "view completeness", "view late_changes_by_age"]
-    assert [row[0] for row in before] == names
+    assert [row[0] for row in before] == sorted(["view and index declarations", *(f"view {name}" for name in VIEWS)])
     warehouse.prepare()
     assert state() == before
     with warehouse.transaction() as connection:
-        connection.exec_driver_sql("DROP VIEW completeness")
-        connection.exec_driver_sql("CREATE VIEW completeness AS SELECT 1 AS windows")
+        connection.exec_driver_sql("DROP VIEW late_changes_by_age")
+        connection.exec_driver_sql("CREATE VIEW late_changes_by_age AS SELECT 1 AS windows")
         t = warehouse.tables["pipeline_state"]
-        older = ["view and index declarations", "view completeness"]
+        older = ["view and index declarations", "view late_changes_by_age"]
         connection.execute(sa.update(t).where(t.c.name.in_(older)).values(value='"older"'))
     warehouse.prepare()
     with warehouse.reading() as connection:
-        assert connection.execute(sa.text("SELECT is_settled FROM completeness")).all() == []
+        assert connection.execute(sa.text("SELECT age_days FROM late_changes_by_age")).all() == []
     after = state()
     assert [row[:2] for row in after] == [row[:2] for row in before]
-    assert (after[1], after[3]) == (before[1], before[3])
+    assert [row for row in after if row[0] not in older] == [row for row in before if row[0] not in older]
 
 
 @pytest.mark.parametrize("warehouse_url", ["sqlite"], indirect=True)
@@ -146,7 +148,9 @@ def test_a_view_in_which_a_number_has_changed_is_made_again(
 ) -> None:
     def answer(number: int) -> None:
         view = View("answer", "A number.", sa.select(sa.literal(number).label("number")))
-        monkeypatch.setattr("sinks.warehouse.views", lambda _: [view])
+        monkeypatch.setattr("sinks.warehouse.views", lambda *_: [view])
+        monkeypatch.setattr("sinks.warehouse.VIEWS", {"answer": None})
+        monkeypatch.setattr("sinks.warehouse.DIGEST", str(number))
         _declaration.cache_clear()
         with Warehouse(warehouse_url) as warehouse:
             warehouse.prepare()
@@ -173,3 +177,33 @@ def test_views_carry_their_description_where_the_database_keeps_comments(warehou
         [(of_column, of_view)] = connection.exec_driver_sql(_COMMENTS[warehouse.name]).fetchall()
     assert of_column == "The local day."
     assert "proves" in of_view
+
+
+@pytest.mark.parametrize("warehouse_url", ["postgresql"], indirect=True)
+def test_a_view_is_made_again_with_those_that_select_from_it_and_no_other(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rights() -> set[str]:
+        granted = "SELECT table_name FROM information_schema.role_table_grants WHERE grantee = 'PUBLIC'"
+        with warehouse.reading() as connection:
+            return set(connection.execute(sa.text(granted)).scalars()) & set(VIEWS)
+
+    with warehouse.transaction() as connection:
+        for name in VIEWS:
+            connection.execute(sa.text(f"GRANT SELECT ON {name} TO PUBLIC"))
+    assert rights() == set(VIEWS)
+    changed = {**VIEWS, "call_facts": lambda relations: replace(VIEWS["call_facts"](relations), description="Other.")}
+    monkeypatch.setattr("sinks.views.VIEWS", changed)
+    monkeypatch.setattr("sinks.warehouse.DIGEST", "another")
+    _declaration.cache_clear()
+    try:
+        with Warehouse(warehouse.backend.url.render_as_string(hide_password=False)) as newer:
+            newer.prepare()
+    finally:
+        _declaration.cache_clear()
+    assert rights() == {"calls_with_live", "completeness", "late_changes_by_age"}
+
+
+def test_the_digest_of_the_views_is_that_of_their_sql() -> None:
+    """With another digest, each warehouse makes the views that are other ones again."""
+    assert views_digest() == DIGEST, "python -m tests.golden"

@@ -31,7 +31,7 @@ def test_preparing_adds_a_missing_column_and_index_and_keeps_the_rows(warehouse:
         if warehouse.name != "duckdb":
             index = next(i for i in warehouse.tables["calls"].indexes if i.name == "ix_calls_updated_at")
             index.drop(connection)
-        for view in views(warehouse.tables):
+        for view in reversed(views(warehouse.tables)):
             connection.exec_driver_sql(f"DROP VIEW {view.name}")
         connection.exec_driver_sql("ALTER TABLE calls DROP COLUMN campaign_name")
         connection.exec_driver_sql("ALTER TABLE calls ADD COLUMN somebody_elses INTEGER")

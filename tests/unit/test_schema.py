@@ -176,6 +176,7 @@ def test_keys() -> None:
         "pipeline_state": ("name",),
         "recordings": ("call_id",),
         "live_calls": ("snapshot_at", "call_id"),
+        "metric_parameters": ("name",),
         "request_budget": ("api",),
     }
 

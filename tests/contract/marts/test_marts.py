@@ -1,0 +1,148 @@
+"""The marts against an independent implementation, on every database, under two sets of parameters."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from sinks.warehouse import Warehouse
+from tests.contract.marts.history import EMPTY_DAY, FIRST, LEDGER, LONELY_DAY, fill, history
+from tests.contract.marts.reference import DEFAULTS, FLAGS, Reference, Row
+from tests.databases import Server
+
+OTHERS = {
+    "service_level_seconds": 5,
+    "short_abandon_seconds": 20,
+    "repeat_days": 1,
+    "fcr_days": 3,
+    "recovery_hours": 20,
+    "recovery_list_days": 9,
+    "talk_includes_hold": 0,
+}
+GRAIN = {
+    "dates": ("call_date",),
+    "daily_metrics": ("call_date",),
+    "hourly_metrics": ("call_date", "call_hour"),
+    "interval_metrics": ("interval_start_local", "call_date"),
+    "number_daily": ("call_date", "stringee_number"),
+    "campaign_daily": ("call_date", "campaign_name"),
+    "agent_daily": ("call_date", "agent_id"),
+    "agents": ("agent_id",),
+    "repeat_calls": ("call_id",),
+    "missed_call_recovery": ("call_id",),
+    "missed_calls_to_recover": ("customer_number_e164",),
+    "first_contact_resolution": ("call_date",),
+    "concurrency_daily": ("call_date",),
+}
+
+
+def read(warehouse: Warehouse, view: str) -> list[Row]:
+    """A view's rows, as plain SQL gives them."""
+    with warehouse.reading() as connection:
+        return [dict(row) for row in connection.execute(sa.text(f"SELECT * FROM {view}")).mappings()]
+
+
+def as_wanted(found: Any, wanted: Any) -> Any:
+    """What was found in the type that is wanted: databases without a type for it keep another one."""
+    if wanted is None or found is None:
+        return found
+    if isinstance(wanted, bool):
+        assert found in (0, 1)
+        return bool(found)
+    if isinstance(wanted, datetime):
+        instant = datetime.fromisoformat(found) if isinstance(found, str) else found
+        if wanted.tzinfo is None:
+            return instant
+        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    if isinstance(wanted, date):
+        return date.fromisoformat(found) if isinstance(found, str) else found
+    if isinstance(wanted, float):
+        assert isinstance(found, float), "a ratio is a double"
+        return pytest.approx(found, rel=1e-12)
+    if isinstance(wanted, int):
+        assert type(found) is int, f"a count is a whole number, not {type(found)}"
+    return found
+
+
+def assert_equal(found: list[Row], wanted: list[Row], grain: tuple[str, ...]) -> None:
+    def keyed(rows: list[Row], like: Row | None = None) -> dict[tuple[Any, ...], Row]:
+        keys = [tuple(as_wanted(r[n], like[n] if like else None) if like else r[n] for n in grain) for r in rows]
+        assert len(set(keys)) == len(keys), "one row per grain"
+        return dict(zip(keys, rows, strict=True))
+
+    # A key that may be null takes its type from a row in which it is not.
+    example = {name: next((row[name] for row in wanted if row[name] is not None), None) for name in grain}
+    expected, given = keyed(wanted), keyed(found, example)
+    assert given.keys() == expected.keys()
+    for key, row in expected.items():
+        assert list(given[key]) == list(row), "the columns, in the contract's order"
+        assert {name: as_wanted(given[key][name], value) for name, value in row.items()} == row, key
+
+
+@pytest.fixture
+def calls() -> list[Row]:
+    return history()
+
+
+@pytest.fixture(params=["defaults", "others"])
+def parameters(request: pytest.FixtureRequest) -> dict[str, int]:
+    return DEFAULTS if request.param == "defaults" else OTHERS
+
+
+@pytest.fixture
+def filled(warehouse: Warehouse, calls: list[Row], parameters: dict[str, int]) -> Warehouse:
+    fill(warehouse, calls, parameters)
+    return warehouse
+
+
+def test_every_view_is_what_its_definition_says(
+    filled: Warehouse, calls: list[Row], parameters: dict[str, int]
+) -> None:
+    reference = Reference(calls, LEDGER, parameters)
+    views = reference.views()
+    assert views.keys() == GRAIN.keys()
+    for name, wanted in views.items():
+        assert_equal(read(filled, name), wanted, GRAIN[name])
+    facts = {row["call_id"]: row for row in read(filled, "call_facts")}
+    assert len(facts) == len(calls)
+    for fact in reference.facts:
+        assert {name: facts[fact["call_id"]][name] for name in (*FLAGS, "handle_seconds")} == {
+            name: fact[name] for name in (*FLAGS, "handle_seconds")
+        }
+
+
+@pytest.mark.parametrize("parameters", ["defaults"], indirect=True)
+def test_the_history_has_every_kind_of_call_and_of_day(calls: list[Row], parameters: dict[str, int]) -> None:
+    """Else the test above would prove less than it says."""
+    reference = Reference(calls, LEDGER, parameters)
+    views = reference.views()
+    for flag in FLAGS:
+        assert {fact[flag] for fact in reference.facts} == {0, 1}, flag
+    by_day = {row["call_date"]: row for row in views["daily_metrics"]}
+    assert (by_day[EMPTY_DAY]["calls"], by_day[LONELY_DAY]["calls"]) == (0, 1)
+    assert by_day[FIRST]["calls"] > 30
+    assert {row["recovered"] for row in views["missed_call_recovery"]} == {0, 1}
+    assert {row["is_mature"] for row in views["first_contact_resolution"]} == {True, False}
+    assert len(views["missed_calls_to_recover"]) > 10
+    assert len(views["repeat_calls"]) > 50
+    for row in views["daily_metrics"]:
+        assert row["calls"] == row["inbound"] + row["outbound"] + row["internal"] + row["unknown_direction"]
+        assert row["offered"] == row["answered"] + row["missed"] + row["offered_other"]
+
+
+def test_an_empty_warehouse_has_empty_views(warehouse: Warehouse) -> None:
+    assert {name: read(warehouse, name) for name in GRAIN} == {name: [] for name in GRAIN}
+
+
+@pytest.mark.parametrize("warehouse_url", ["postgresql"], indirect=True)
+def test_ids_are_in_order_of_their_bytes_whatever_the_database_sorts_by(
+    postgresql_server: Server, warehouse: Warehouse, warehouse_url: str
+) -> None:
+    one = history()[0] | {"customer_number_e164": "+849000", "direction": "inbound", "status": "missed"}
+    twins = [one | {"call_id": name, "contact_name": name, "row_hash": name.encode().hex()} for name in ("Z", "a", "é")]
+    fill(warehouse, twins)
+    [row] = read(warehouse, "missed_calls_to_recover")
+    assert row["contact_name"] == "é"
