@@ -89,12 +89,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One table of the warehouse; ``partitioned`` ones are also Parquet files of the lake, by ``call_date``."""
+    """One table of the warehouse; ``partitioned`` ones are also Parquet files of the lake, by ``call_date``.
+
+    ``indexes`` are those over several columns.
+    """
 
     name: str
     description: str
     columns: tuple[Column, ...]
     partitioned: bool = False
+    indexes: tuple[tuple[str, ...], ...] = ()
     _by_name: dict[str, Column] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -154,7 +158,8 @@ class Table:
     def sql_table(self, metadata: sa.MetaData, name: str | None = None, **options: object) -> sa.Table:
         """Return the table in ``metadata``, under another ``name`` if given; ``options`` go to SQLAlchemy."""
         name = name or self.name
-        indexes = [sa.Index(f"ix_{name}_{c.name}", c.name) for c in self.columns if c.index]
+        indexed = [*((c.name,) for c in self.columns if c.index), *self.indexes]
+        indexes = [sa.Index(f"ix_{name}_{'_'.join(names)}", *names) for names in indexed]
         columns = [column.sql_column() for column in self.columns]
         return sa.Table(name, metadata, *columns, *indexes, comment=self.description, **options)  # type: ignore[arg-type]
 

@@ -14,7 +14,7 @@ class _Function(FunctionElement[Any]):
 
 
 class epoch_ms(_Function):  # noqa: N801 - it reads as a function of SQL
-    """An instant as milliseconds since 1970-01-01 UTC."""
+    """An instant as milliseconds since 1970-01-01 UTC; of a local time or a day, as if it were UTC's."""
 
     name = "epoch_ms"
     type = sa.BigInteger()
@@ -71,7 +71,8 @@ class by_bytes(_Function):  # noqa: N801
 
 _SPELLINGS: dict[type[_Function], dict[str, str]] = {
     epoch_ms: {
-        "postgresql": "CAST(EXTRACT(EPOCH FROM {0}) * 1000 AS BIGINT)",
+        # A double has more digits than milliseconds need, and is faster than the numeric that EXTRACT gives.
+        "postgresql": "CAST(date_part('epoch', {0}) * 1000 AS BIGINT)",
         "duckdb": "epoch_ms({0})",
         "mysql": "(TIMESTAMPDIFF(MICROSECOND, TIMESTAMP'1970-01-01 00:00:00', {0}) DIV 1000)",
         # Instants are text there, with six digits of a second.
