@@ -9,6 +9,7 @@ import sqlalchemy as sa
 import typer.main
 
 from pipelines.cli.main import app
+from pipelines.dictionary import as_markdown
 from pipelines.settings import settings_reference
 from pipelines.watch.metrics import GAUGES, UP, UP_MEANING
 from sinks.views import views
@@ -99,6 +100,9 @@ def expected(page: Path) -> str:
     return text
 
 
+DICTIONARY = ROOT / "transforms/DICTIONARY.md"
+
 if __name__ == "__main__":
+    DICTIONARY.write_text(as_markdown())
     for page in PARTS:
         page.write_text(expected(page))

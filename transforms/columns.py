@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -51,6 +51,7 @@ class Column:
     ``source`` names the API's field (or fields) that it is made of; ``unit`` is empty for what has none;
     ``max_length`` counts characters and is set where a database needs a bound for a key or an index. ``needed`` is what
     every call has. ``unknown`` is the word that stands in a column without nulls where nothing is known.
+    ``example`` is a value as text; every column of text has one.
     ``hashed_when_set`` is for a source column that is newer than the calls it is added to: it enters ``row_hash`` only
     where it has a value, so that a call without one keeps its hash.
     """
@@ -69,11 +70,18 @@ class Column:
     needed: bool = False
     unknown: str | None = None
     hashed_when_set: bool = False
+    example: str = ""
 
     @property
     def may_be_unknown(self) -> bool:
         """Whether a row can be without a value here."""
         return self.nullable or self.unknown is not None
+
+    @property
+    def lake_field(self) -> pa.Field[Any]:
+        """The Arrow field of a Parquet file, with its description, unit and class of personal data."""
+        told = {"description": self.description, "unit": self.unit, "personal_data": self.pii.value}
+        return pa.field(self.name, self.type.arrow, self.nullable, metadata={k: v for k, v in told.items() if v})
 
     def sql_column(self) -> sa.Column[object]:
         """Return a fresh SQLAlchemy column; nothing here sets a default, so that a row is what was written."""
@@ -146,9 +154,9 @@ class Table:
     def lake_schema(self) -> pa.Schema:
         """The schema inside a Parquet file: all but ``call_date``, which the folder's name carries.
 
-        Spark, BigQuery and pandas refuse a file that repeats its partition column.
+        Spark, BigQuery and pandas refuse a file that repeats its partition column. Each field says what it is.
         """
-        return pa.schema([f for f in self.arrow_schema if f.name != PARTITION_COLUMN])
+        return pa.schema([column.lake_field for column in self.columns if column.name != PARTITION_COLUMN])
 
     @property
     def pandas_dtypes(self) -> dict[str, pd.ArrowDtype]:
@@ -178,6 +186,7 @@ CALL_ID = Column(
     key=True,
     max_length=CALL_ID_MAX_LENGTH,
     needed=True,
+    example="call-vn-1-ABCDEFGHIJ-1767600000000",
 )
 
 CALL_DATE = Column(

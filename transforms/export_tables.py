@@ -26,6 +26,7 @@ EXPORT_WINDOWS = Table(
                 "error says why) or failed.",
                 nullable=False,
                 max_length=16,
+                example="complete",
             ),
             Column("api_total", INTEGER, "Calls in the window by the API's own count.", unit="calls"),
             Column("raw_rows", INTEGER, "Rows in the raw copy.", unit="rows"),
@@ -47,10 +48,21 @@ EXPORT_WINDOWS = Table(
                 TEXT,
                 "Hash of the window's calls in the lake, independent of their order.",
                 max_length=64,
+                example="0f1e2d3c4b5a69788796a5b4c3d2e1f0",
             ),
-            Column("warehouse_content_hash", TEXT, "The same, computed from what the warehouse holds.", max_length=64),
             Column(
-                "claimed_by", TEXT, "The run that is working on the day; on the day's first window.", max_length=128
+                "warehouse_content_hash",
+                TEXT,
+                "The same, computed from what the warehouse holds.",
+                max_length=64,
+                example="0f1e2d3c4b5a69788796a5b4c3d2e1f0",
+            ),
+            Column(
+                "claimed_by",
+                TEXT,
+                "The run that is working on the day; on the day's first window.",
+                max_length=128,
+                example="run-3f2a",
             ),
             Column("claim_expires_at", INSTANT, "When that claim lapses if it is not renewed.", unit="UTC instant"),
             Column("started_at", INSTANT, "When the last attempt began.", unit="UTC instant"),
@@ -60,8 +72,13 @@ EXPORT_WINDOWS = Table(
             ),
             Column("settled", BOOLEAN, "Whether the last re-read is behind it.", nullable=False),
             Column("ends_day", BOOLEAN, "Whether it is the last window of its local day; null until complete."),
-            Column("run_id", TEXT, "The run of the last attempt.", max_length=128),
-            Column("error", TEXT, "Why the last attempt failed or is disputed; null if it is not."),
+            Column("run_id", TEXT, "The run of the last attempt.", max_length=128, example="run-3f2a"),
+            Column(
+                "error",
+                TEXT,
+                "Why the last attempt failed or is disputed; null if it is not.",
+                example="window 2026-01-05: the API counts 120 calls and serves 119",
+            ),
             Column(
                 "held",
                 BOOLEAN,
@@ -109,7 +126,9 @@ SOURCE_FIELDS = Table(
         bookkeeping(
             "window_start", INSTANT, "First instant of the window.", nullable=False, key=True, unit="UTC instant"
         ),
-        bookkeeping("field", TEXT, "The field's name.", nullable=False, key=True, max_length=FIELD_MAX_LENGTH),
+        bookkeeping(
+            "field", TEXT, "The field's name.", nullable=False, key=True, max_length=FIELD_MAX_LENGTH, example="id"
+        ),
         bookkeeping(
             "json_type",
             TEXT,
@@ -117,6 +136,7 @@ SOURCE_FIELDS = Table(
             nullable=False,
             key=True,
             max_length=16,
+            example="string",
         ),
         CALL_DATE,
         bookkeeping("row_count", INTEGER, "Rows with such a value.", nullable=False, unit="rows"),
@@ -128,8 +148,8 @@ PIPELINE_STATE = Table(
     "pipeline_state",
     "What the export remembers between runs.",
     columns=(
-        bookkeeping("name", TEXT, "What is remembered.", nullable=False, key=True, max_length=128),
-        bookkeeping("value", JSON, "The value, as JSON.", nullable=False),
+        bookkeeping("name", TEXT, "What is remembered.", nullable=False, key=True, max_length=128, example="timezone"),
+        bookkeeping("value", JSON, "The value, as JSON.", nullable=False, example='"Asia/Ho_Chi_Minh"'),
         bookkeeping("updated_at", INSTANT, "When it last changed.", nullable=False, unit="UTC instant"),
     ),
 )

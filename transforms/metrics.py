@@ -346,7 +346,7 @@ RATIOS = (
 
 def ratio_description(ratio: Ratio) -> str:
     """Return what a reader of a ratio's column is told: what it is, its formula, its source, what to know."""
-    told = [f"{ratio.description.rstrip('.')}: {ratio.formula}; null where the denominator is 0."]
+    told = [ratio.description, f"Formula: {ratio.formula}; null where the denominator is 0."]
     if ratio.source:
         told.append(f"As {ratio.source} defines it.")
     if ratio.caveat:

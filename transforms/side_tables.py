@@ -11,10 +11,26 @@ METRIC_PARAMETERS = Table(
     "metric_parameters",
     "The numbers that the metrics' definitions depend on, as the settings have them; the views read them here.",
     columns=(
-        bookkeeping("name", TEXT, "What the definitions call it.", nullable=False, key=True, max_length=64),
-        bookkeeping("value", INTEGER, "The number.", nullable=False),
-        bookkeeping("unit", TEXT, "Its unit; empty for what has none.", nullable=False, max_length=32),
-        bookkeeping("description", TEXT, "What it decides.", nullable=False),
+        bookkeeping(
+            "name",
+            TEXT,
+            "What the definitions call it.",
+            nullable=False,
+            key=True,
+            max_length=64,
+            example="service_level_seconds",
+        ),
+        bookkeeping("value", INTEGER, "The number.", nullable=False, example="20"),
+        bookkeeping(
+            "unit", TEXT, "Its unit; empty for what has none.", nullable=False, max_length=32, example="seconds"
+        ),
+        bookkeeping(
+            "description",
+            TEXT,
+            "What it decides.",
+            nullable=False,
+            example="An answer within this time meets the service level.",
+        ),
     ),
 )
 
@@ -33,11 +49,25 @@ RECORDINGS = Table(
             nullable=False,
             max_length=32,
             index=True,
+            example="archived",
         ),
-        bookkeeping("archive_path", TEXT, "Name of the audio file below CALLHISTORY_ARCHIVE_URL."),
+        bookkeeping(
+            "archive_path",
+            TEXT,
+            "Name of the audio file below CALLHISTORY_ARCHIVE_URL.",
+            example="2026/01/05/call-vn-1-ABCDEFGHIJ-1767600000000.mp3",
+        ),
         bookkeeping("bytes", INTEGER, "Size of the audio file.", unit="bytes"),
-        bookkeeping("sha256", TEXT, "SHA-256 of the audio file, in hexadecimal digits.", max_length=64),
-        bookkeeping("content_type", TEXT, "Media type of the audio, by its content.", max_length=64),
+        bookkeeping(
+            "sha256",
+            TEXT,
+            "SHA-256 of the audio file, in hexadecimal digits.",
+            max_length=64,
+            example="0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0",
+        ),
+        bookkeeping(
+            "content_type", TEXT, "Media type of the audio, by its content.", max_length=64, example="audio/mpeg"
+        ),
         bookkeeping(
             "duration_seconds", SMALL_INTEGER, "Length of the audio, rounded to the nearest second.", unit="seconds"
         ),
@@ -47,6 +77,7 @@ RECORDINGS = Table(
             "What is odd about the archived audio; null if nothing is: shorter_than_talk, longer_than_call, "
             "unknown_format (it cannot be checked whether it is whole), or damaged (the provider has no better one).",
             max_length=32,
+            example="shorter_than_talk",
         ),
         bookkeeping("attempts", SMALL_INTEGER, "How often the recording was asked for in vain.", nullable=False),
         bookkeeping(
@@ -56,7 +87,12 @@ RECORDINGS = Table(
         ),
         bookkeeping("first_not_found_at", INSTANT, "When it first answered so.", unit="UTC instant"),
         bookkeeping("next_attempt_at", INSTANT, "When it is to be asked for again; null: now.", unit="UTC instant"),
-        bookkeeping("last_error", TEXT, "Why the last attempt, or the last verification, failed; null if it did not."),
+        bookkeeping(
+            "last_error",
+            TEXT,
+            "Why the last attempt, or the last verification, failed; null if it did not.",
+            example="HTTP 404",
+        ),
         bookkeeping("archived_at", INSTANT, "When the audio was published in the archive.", unit="UTC instant"),
         bookkeeping(
             "verified_at", INSTANT, "When the archived audio was last read back and was right.", unit="UTC instant"
@@ -83,6 +119,7 @@ LIVE_CALLS = Table(
             source="direction",
             nullable=False,
             max_length=32,
+            example="inbound",
         ),
         Column("started_at", INSTANT, "When the call started.", source="startTime", unit="UTC instant"),
         Column("call_date", DATE, "Local day on which the call started.", source="startTime"),
@@ -96,9 +133,14 @@ LIVE_CALLS = Table(
         Column(
             "answered_at", INSTANT, "When it was answered; null if not yet.", source="answeredTime", unit="UTC instant"
         ),
-        Column("agent_id", TEXT, "The agent's id.", source="agent", pii=Pii.IDENTIFIER),
+        Column("agent_id", TEXT, "The agent's id.", source="agent", pii=Pii.IDENTIFIER, example="agent_7"),
         Column(
-            "customer_number", TEXT, "The customer's number as it was served.", source="customerNumber", pii=Pii.PHONE
+            "customer_number",
+            TEXT,
+            "The customer's number as it was served.",
+            source="customerNumber",
+            pii=Pii.PHONE,
+            example="84900000000",
         ),
         Column(
             "customer_number_e164",
@@ -107,9 +149,22 @@ LIVE_CALLS = Table(
             source="customerNumber",
             pii=Pii.PHONE,
             max_length=32,
+            example="+84900000000",
         ),
-        Column("stringee_number", TEXT, "Our side's number as it was served.", source="stringeeNumber"),
-        Column("stringee_number_name", TEXT, "What our side's number is called.", source="stringeeNumberNickname"),
+        Column(
+            "stringee_number",
+            TEXT,
+            "Our side's number as it was served.",
+            source="stringeeNumber",
+            example="842471000001",
+        ),
+        Column(
+            "stringee_number_name",
+            TEXT,
+            "What our side's number is called.",
+            source="stringeeNumberNickname",
+            example="Hotline",
+        ),
         bookkeeping(
             "superseded_at",
             INSTANT,
@@ -124,12 +179,15 @@ REQUEST_BUDGET = Table(
     "request_budget",
     "The requests that all processes have sent in the current blocks of time: one row per API.",
     columns=(
-        bookkeeping("api", TEXT, "Host of the API.", nullable=False, key=True, max_length=512),
+        bookkeeping(
+            "api", TEXT, "Host of the API.", nullable=False, key=True, max_length=512, example="api.stringeex.com"
+        ),
         bookkeeping(
             "state",
             JSON,
             "Requests taken by limit and block of time, who waits for which, and until when the account is blocked.",
             nullable=False,
+            example='{"blocks":{}}',
         ),
         bookkeeping("updated_at", INSTANT, "When a request last asked.", nullable=False, unit="UTC instant"),
     ),

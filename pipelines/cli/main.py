@@ -16,6 +16,7 @@ from pipelines.cli.calls import calls
 from pipelines.cli.check import check
 from pipelines.cli.command import WRONG_USAGE
 from pipelines.cli.demo import demo
+from pipelines.cli.dictionary import dictionary
 from pipelines.cli.drift import drift
 from pipelines.cli.export import backfill, export
 from pipelines.cli.greetings import greetings
@@ -48,6 +49,7 @@ app.command("verify")(verify)
 app.command("replay")(replay)
 app.command("move")(move)
 app.command("check")(check)
+app.command("dictionary")(dictionary)
 app.command("live")(live)
 app.add_typer(drift)
 app.add_typer(rejects)

@@ -10,6 +10,7 @@ from sinks.views.declaration import Relations, View, parameter_value
 from transforms.metrics import FACTS, CallRow
 from transforms.schema import CALLS
 
+ONE_OR_ZERO = "1 or 0."
 HANDLE_SECONDS = (
     "For an answered call of any direction: talk and after-call work (null as 0), and hold too where "
     "talk_includes_hold is 0; else null."
@@ -31,6 +32,6 @@ def view(relations: Relations) -> View:
         sa.case((calls.c.status == "answered", handle)).label("handle_seconds"),
     ).where(calls.c.deleted_at.is_(None))
     columns = {name: CALLS[name].description for name in CALLS.value_columns}
-    columns |= {fact.name: f"1 or 0. {fact.description}" for fact in FACTS}
+    columns |= {fact.name: f"{ONE_OR_ZERO} {fact.description}" for fact in FACTS}
     description = "One row per call that was not deleted: what each call counts as, 0 or 1, to be summed."
     return View("call_facts", description, query, columns | {"handle_seconds": HANDLE_SECONDS})

@@ -80,7 +80,7 @@ def missed_call_recovery(relations: Relations) -> View:
         "recovered_by_call_id": "The first such call.",
         "recovered_at": "When that one started.",
         "recovery_seconds": "From the missed call's start to its start.",
-        "callback_attempts": "Outbound calls to the number, that began after it within recovery_hours.",
+        "callback_attempts": "Outbound calls to the number that began after it, within recovery_hours.",
     }
     query = sa.select(*(column.label(name) for name, column in values.items()))
     return View("missed_call_recovery", "Missed inbound calls of known numbers, and what came of each.", query, columns)

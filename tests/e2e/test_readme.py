@@ -56,9 +56,10 @@ def test_the_readme_is_short() -> None:
 
 def test_its_warehouse_queries_run_and_find_the_calls(demo: Demo) -> None:
     with duckdb.connect(str(demo.folder / "data/demo/warehouse.duckdb"), read_only=True) as connection:
-        days, hours, versions = (connection.execute(query).fetchall() for query in sql_blocks("sql"))
+        days, metrics, versions = (connection.execute(query).fetchall() for query in sql_blocks("sql"))
     assert {status for _, status, *_ in days} == {"complete"}
-    assert sum(calls for _, _, calls in hours) > 100
+    assert sum(calls for _, calls, *_ in metrics) > 600
+    assert {is_complete for *_, is_complete in metrics} == {True}
     assert versions == []
 
 

@@ -52,6 +52,7 @@ ROOMS = {
     "logs": "",
     "windows": "",
     "settings": "",
+    "dictionary": "",
     "simulator": "settings",
     "stringeex": "logs settings",
     "context": "settings stringeex windows",
@@ -60,7 +61,7 @@ ROOMS = {
     "proof": "context export settings stringeex watch windows",
     "recordings": "context settings stringeex windows",
     "flows": "context export logs proof recordings settings stringeex watch windows",
-    "cli": "context export flows logs proof recordings settings simulator stringeex watch windows",
+    "cli": "context dictionary export flows logs proof recordings settings simulator stringeex watch windows",
 }
 """The rooms of ``pipelines``, each with those it may import: only such as stand above it here."""
 

@@ -1,0 +1,48 @@
+"""``callhistory dictionary``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from pipelines.cli.command import DONE, command
+from pipelines.cli.output import Output, Report
+from transforms.errors import StorageError
+
+
+class Form(StrEnum):
+    """In which form the dictionary is written."""
+
+    MARKDOWN = "markdown"
+    HTML = "html"
+
+
+@command
+def dictionary(
+    output: Output,
+    form: Annotated[Form, typer.Option("--format", help="In which form.")] = Form.MARKDOWN,
+    file: Annotated[
+        Path | None, typer.Option("--output", help="Write to this file, not to the terminal.", dir_okay=False)
+    ] = None,
+) -> Report:
+    """Show the data dictionary: every table, view and column, with its unit, meaning, source and an example."""
+    from pipelines.dictionary import as_html, as_json, as_markdown
+
+    text = as_html() if form is Form.HTML else as_markdown()
+    if file is not None:
+        try:
+            file.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise StorageError(f"cannot write {file}: {error.strerror}. Name another file with --output.") from error
+
+    def show(console: Console) -> None:
+        if file is None:
+            console.file.write(text)
+        else:
+            console.print(f"{file} is written.", markup=False, highlight=False, soft_wrap=True)
+
+    return Report(as_json(), show, DONE)
