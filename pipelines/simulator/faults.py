@@ -173,6 +173,16 @@ class RepeatPage(Fault):
 
 
 @dataclass(kw_only=True)
+class LargerPages(Fault):
+    """A page holds ``factor`` times as many rows as were asked for: the portal has a page size of its own."""
+
+    factor: int = 3
+
+    def on_page(self, page: HistoryPage, query: HistoryQuery, portal: PortalState) -> HistoryPage:  # noqa: D102
+        return portal.history_page(dataclasses.replace(query, limit=query.limit * self.factor))
+
+
+@dataclass(kw_only=True)
 class LoopSearchAfter(Fault):
     """The cursor never moves on: it is the one that was sent."""
 
@@ -338,7 +348,7 @@ FAULTS: dict[str, type[Fault]] = {
     kind.__name__: kind
     for kind in (
         Reset, Close, Status, RateLimited, Envelope, AuthRejected, Html, EmptyBody, InvalidJson, Redirect, GzipBomb,
-        RepeatPage, LoopSearchAfter, OtherWindow, WrongTotal, DropRows, NothingThere, HugePage, Cut, Stall, CookieBomb,
+        RepeatPage, LargerPages, LoopSearchAfter, OtherWindow, WrongTotal, DropRows, NothingThere, HugePage, Cut, Stall, CookieBomb,
         UnstablePages, StallHead, ContinueForever, EndlessBody, CodeAs, RepeatKey, LongNumber,
         RenameField, DropField, NullField, SetField, FieldAs, FewerRows, OnlyShare, OtherPortal, DuplicateIds,
     )

@@ -48,6 +48,7 @@ _SERVERS_ONLY = {"duckdb": _NO_SERVER, "sqlite": _NO_SERVER}
 
 _ENDS_BEFORE_ANY_DATABASE = (
     "repeats",
+    "larger-pages",
     "total-text",
     "other-window",
     "huge-page",
@@ -100,6 +101,7 @@ GROUPS: Mapping[str, tuple[Fault, ...]] = {
         for name, description in {
             "dies": "Dies between pages, and comes back later",
             "repeats": "Repeats a page",
+            "larger-pages": "Serves pages larger than was asked for",
             "loops": "Loops its `search_after`",
             "other-window": "Answers another window's rows",
             "grows": "Grows while it is read",

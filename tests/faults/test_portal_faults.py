@@ -75,6 +75,7 @@ def _clock(portal: Portal, _: Request) -> None:
 
 BAD_DAYS = {
     "repeats": BadDay(lambda: fault.RepeatPage(when=later_page, count=1), SURVIVED),
+    "larger-pages": BadDay(lambda: fault.LargerPages(when=first_day), SURVIVED, settings={"STRINGEEX_PAGE_SIZE": "20"}),
     "loops": BadDay(
         lambda: fault.LoopSearchAfter(when=first_day),
         DISPUTED_THEN_COMPLETE,

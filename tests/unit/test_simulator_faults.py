@@ -53,6 +53,7 @@ ANSWERED_ODDLY: list[tuple[Fault, Callable[[httpx.Response], bool]]] = [
     (f.WrongTotal(form="missing"), lambda answer: "totalCount" not in answer.json()["data"]),
     (f.CodeAs(), lambda answer: answer.content.startswith(b'{"r":0.0,')),
     (f.CodeAs(form="missing"), lambda answer: "r" not in answer.json()),
+    (f.LargerPages(factor=3), lambda answer: len(answer.json()["data"]["rows"]) == 30),
     (f.DropRows(rows=2), lambda answer: len(answer.json()["data"]["rows"]) == 8),
 ]
 
