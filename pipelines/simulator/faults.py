@@ -348,8 +348,8 @@ FAULTS: dict[str, type[Fault]] = {
     kind.__name__: kind
     for kind in (
         Reset, Close, Status, RateLimited, Envelope, AuthRejected, Html, EmptyBody, InvalidJson, Redirect, GzipBomb,
-        RepeatPage, LargerPages, LoopSearchAfter, OtherWindow, WrongTotal, DropRows, NothingThere, HugePage, Cut, Stall, CookieBomb,
-        UnstablePages, StallHead, ContinueForever, EndlessBody, CodeAs, RepeatKey, LongNumber,
+        RepeatPage, LargerPages, LoopSearchAfter, OtherWindow, WrongTotal, DropRows, NothingThere, HugePage, Cut,
+        Stall, CookieBomb, UnstablePages, StallHead, ContinueForever, EndlessBody, CodeAs, RepeatKey, LongNumber,
         RenameField, DropField, NullField, SetField, FieldAs, FewerRows, OnlyShare, OtherPortal, DuplicateIds,
     )
 }  # fmt: skip

@@ -27,6 +27,7 @@ def call(call_id: str, started_at: datetime = NOON, **values: Any) -> dict[str, 
         "started_at": started_at,
         "call_date": date(2026, 1, 5),
         "call_hour": 12,
+        "started_at_local": datetime(2026, 1, 5, 19),  # noqa: DTZ001
         "is_recorded": True,
         "participant_count": 0,
         "row_hash": "0",
