@@ -56,6 +56,7 @@ class LedgerRow:
     run_id: str | None
     error: str | None
     held: bool | None = None
+    made_by: str | None = None
 
 
 class DueWindow(Protocol):
@@ -247,11 +248,13 @@ class Ledger:
         next_reread_at: datetime | None,
         settled: bool,
         ends_day: bool,
+        made_by: str,
         started_at: datetime | None = None,
     ) -> None:
         """Write the certificate, in the transaction that publishes the window's rows.
 
-        ``started_at`` says when the API was asked, where that was not in this attempt.
+        ``started_at`` says when the API was asked, where that was not in this attempt. ``made_by`` is the digest of
+        what made the rows.
         """
         self._certify(
             connection,
@@ -263,6 +266,7 @@ class Ledger:
             next_reread_at=next_reread_at,
             settled=settled,
             ends_day=ends_day,
+            made_by=made_by,
             error=None,
         )
 

@@ -58,9 +58,13 @@ class Spool:
     ``unread`` in how many calls any field could not be read, ``rejected_fields`` how many rows are no calls for want of
     a field, and ``most_of_one_id`` how many rows one id has.
     After ``seal`` the numbers are final and ``batches`` gives each table's rows.
+
+    With ``waits``, rows become tables only in ``make_tables``: where they may be those that are published already, this
+    is known when all have been read. ``raw`` alone says something until then.
     """
 
-    def __init__(self, normalise: Normalise, can_be_call: Callable[[JsonValue], bool]) -> None:
+    def __init__(self, normalise: Normalise, can_be_call: Callable[[JsonValue], bool], *, waits: bool = False) -> None:
+        self._waits = waits
         self._normalise = normalise
         self._can_be_call = can_be_call
         self._pending: list[JsonValue] = []
@@ -111,6 +115,8 @@ class Spool:
         with _computing:
             with explained():
                 self.raw.add(rows)
+            if self._waits:
+                return
             self._pending += rows
             while len(self._pending) >= BATCH_ROWS:
                 batch, self._pending = self._pending[:BATCH_ROWS], self._pending[BATCH_ROWS:]
@@ -124,6 +130,19 @@ class Spool:
             self._pending = []
         with explained():
             self.raw.__exit__()
+        if not self._waits:
+            self._settle_ids()
+
+    def make_tables(self) -> None:
+        """Make the tables of a sealed spool that waits; of another one they are made already."""
+        if self._waits:
+            self._waits = False
+            for rows in read_written(self.raw, BATCH_ROWS):
+                with _computing:
+                    self._take(rows)
+            self._settle_ids()
+
+    def _settle_ids(self) -> None:
         if doubled := self._doubled_hashes():
             self._superseded = self._superseded_places(doubled)
             self._take_again(frozenset())

@@ -57,6 +57,12 @@ def window_counts(
     return WindowCounts(count, digest)
 
 
+def reject_count(warehouse: Warehouse, connection: sa.Connection, window_start: datetime, window_end: datetime) -> int:
+    """Count the rejected rows of ``[window_start, window_end)``."""
+    t = warehouse.tables[REJECTED_ROWS.name]
+    return row_count(connection, t, t.c.window_start >= window_start, t.c.window_start < window_end)
+
+
 def moved_calls(warehouse: Warehouse) -> list[tuple[datetime, ...]]:
     """Return, of every call whose start was once another one, all starts that it has had."""
     calls, versions = warehouse.tables[CALLS.name], warehouse.tables[CALL_VERSIONS.name]

@@ -80,6 +80,13 @@ EXPORT_WINDOWS = Table(
                 example="window 2026-01-05: the API counts 120 calls and serves 119",
             ),
             Column(
+                "made_by",
+                TEXT,
+                "Digest of the code and the settings that made the rows when the window was last proven complete.",
+                max_length=64,
+                example="0f1e2d3c4b5a69788796a5b4c3d2e1f0",
+            ),
+            Column(
                 "held",
                 BOOLEAN,
                 "Whether the last read is disputed, and nothing of it was published until somebody has looked at it.",

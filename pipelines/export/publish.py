@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from pipelines.context import Stores
 from pipelines.export.doubts import DayLosses, Judgement
+from pipelines.export.made_by import made_by
 from pipelines.export.planner import next_reread
 from pipelines.export.progress import Step
 from pipelines.windows import Window, day_bounds
@@ -30,7 +31,7 @@ from sinks.row_times import all_new, as_in_warehouse
 from sinks.source_fields import replace_source_fields
 from sinks.spool import Spool
 from sinks.window_changes import Changes, Losses
-from sinks.window_rows import day_counts, forget_window, live_rows
+from sinks.window_rows import day_counts, forget_window, live_rows, reject_count, window_counts
 from transforms.calls import CallTables, tables_of
 from transforms.errors import DataError, UnsettledWindowError
 from transforms.json_text import JsonValue
@@ -97,8 +98,8 @@ class Published:
     missing_fields: tuple[str, ...] = ()
 
 
-def window_spool(stores: Stores, window: Window) -> Spool:
-    """Return an empty spool for rows that ``window`` served."""
+def window_spool(stores: Stores, window: Window, *, waits: bool = False) -> Spool:
+    """Return an empty spool for rows that ``window`` served; with ``waits``, they become tables on demand only."""
 
     def normalise_batch(
         rows: list[JsonValue], reject_occurrences: Counter[str], superseded: Collection[int]
@@ -113,7 +114,7 @@ def window_spool(stores: Stores, window: Window) -> Spool:
             superseded=superseded,
         )
 
-    return Spool(normalise_batch, lambda row: can_be_call(row, window.start, window.end))
+    return Spool(normalise_batch, lambda row: can_be_call(row, window.start, window.end), waits=waits)
 
 
 def publish(publication: Publication, spool: Spool, clock: Callable[[], datetime]) -> Published:
@@ -171,6 +172,38 @@ def publish(publication: Publication, spool: Spool, clock: Callable[[], datetime
         p.tell(Step.CERTIFIED)
     p.tell(Step.COMMITTED)
     return Published(changes, certificate, files_written, judgement.reason, judgement.missing_fields)
+
+
+def confirm(
+    publication: Publication, certified: LedgerRow, spool: Spool, clock: Callable[[], datetime]
+) -> Published | None:
+    """Certify a window anew of which the rows were served that ``certified`` was made of, as that row says it all.
+
+    Lake and warehouse are counted and hashed, and not written: only the certificate is. Null where they do not hold
+    what was certified; then nothing is done, and the window is to be published.
+    """
+    p, stores, window = publication, publication.stores, publication.window
+    with stores.warehouse.transaction() as connection:
+        stores.ledger.check_claim(connection, p.claim)
+        lake_rows, lake_hash = stores.lake.window_counts(window.call_date, window.start, window.end)
+        held = window_counts(connection, stores.warehouse.tables[CALLS.name], window.start, window.end)
+        rejected = reject_count(stores.warehouse, connection, window.start, window.end)
+        certificate = Certificate(
+            p.api_total, spool.rows, rejected, lake_rows, held.calls, lake_hash, held.content_hash
+        )
+        if certificate.differences or (rejected, lake_hash) != (certified.rejected, certified.content_hash):
+            return None
+        with _proven_claim(p, connection):
+            p.keep_raw(Verdict.PROVEN)
+        _certify(p, connection, certificate, Judgement(Verdict.PROVEN), clock())
+        if p.releases_claim:
+            stores.ledger.release(connection, p.claim)
+        p.tell(Step.CERTIFIED)
+    p.tell(Step.COMMITTED)
+    unchanged = Changes(
+        inserted=0, updated=0, restored=0, vanished=0, unchanged=held.calls, rejects_added=0, rejects_removed=0
+    )
+    return Published(unchanged, certificate, 0)
 
 
 def _stage(staged: StagedWindow, spool: Spool) -> None:
@@ -291,4 +324,5 @@ def _certify(
         settled=settled,
         ends_day=window.end == day_bounds(window.call_date, p.stores.timezone)[1],
         started_at=started_at,
+        made_by=made_by(p.stores),
     )

@@ -14,15 +14,16 @@ import stamina
 from pipelines.context import Pipeline, utc_now
 from pipelines.export.claims import LEASE, PATIENCE, keep_claim
 from pipelines.export.doubts import Beliefs, DayLosses, Judgement, RowsRead, judge
+from pipelines.export.made_by import made_by
 from pipelines.export.planner import DayPlan, Due, PlannedWindow
 from pipelines.export.progress import Event, OnEvent, Step
-from pipelines.export.publish import HeldError, Publication, publish, window_spool
+from pipelines.export.publish import HeldError, Publication, confirm, publish, window_spool
 from pipelines.logs import log_context
 from pipelines.stringeex.history import WindowRead
 from pipelines.stringeex.history_part import ReadAgainError
 from pipelines.windows import Window
 from sinks.ledger import Certificate, ClaimedDay, LedgerRow, WindowStatus, attempt_of
-from sinks.raw import ONE_MILLISECOND, RawFile, Verdict, publish_raw
+from sinks.raw import ONE_MILLISECOND, RawFile, Verdict, believed_states, publish_raw
 from sinks.spool import Spool
 from sinks.window_changes import Changes, Losses
 from transforms.errors import (
@@ -207,7 +208,8 @@ def _export_window(work: _Work) -> WindowResult:
 
 def _read_and_publish(work: _Work, *, is_last_attempt: bool) -> WindowResult:
     while True:
-        with window_spool(work.pipeline, work.window) as spool:
+        known = _certified_rows(work)
+        with window_spool(work.pipeline, work.window, waits=known is not None) as spool:
             read_at = work.run.clock()
             try:
                 read = _fetch(work, spool)
@@ -215,7 +217,26 @@ def _read_and_publish(work: _Work, *, is_last_attempt: bool) -> WindowResult:
                 continue  # something about the server was learnt, by which the next read gets further
             if read.dispute is not None and not is_last_attempt:
                 raise UnsettledWindowError(read.dispute)
-            return _publish(work, spool, read, read_at, is_last_attempt=is_last_attempt)
+            are_known = read.dispute is None and spool.raw.content_hash == known
+            return _publish(work, spool, read, read_at, is_last_attempt=is_last_attempt, are_known=are_known)
+
+
+def _certified_rows(work: _Work) -> str | None:
+    """Return the hash of the rows that the window's certificate is of; null where the tables are to be made anew.
+
+    That is so where there is none, or it was made by other code or settings, or somebody has changed the files.
+    """
+    before = work.before
+    if (
+        work.planned.due is Due.ALTERED
+        or before.status is not WindowStatus.COMPLETE
+        or before.completed_at is None
+        or before.made_by != made_by(work.pipeline)
+    ):
+        return None
+    states = believed_states(work.pipeline.lake.storage, work.window.call_date, work.window.start, work.window.end)
+    is_certified = states and states[-1].verdict is Verdict.PROVEN and states[-1].read_at <= before.completed_at
+    return states[-1].content_hash if is_certified else None
 
 
 def _fetch(work: _Work, spool: Spool) -> WindowRead:
@@ -232,15 +253,16 @@ def _fetch(work: _Work, spool: Spool) -> WindowRead:
     return read
 
 
-def _publish(work: _Work, spool: Spool, read: WindowRead, read_at: datetime, *, is_last_attempt: bool) -> WindowResult:
+def _publish(
+    work: _Work, spool: Spool, read: WindowRead, read_at: datetime, *, is_last_attempt: bool, are_known: bool
+) -> WindowResult:
     run, pipeline, window, before = work.run, work.pipeline, work.window, work.before
     # A clock that was set back must not have a later state look like an earlier one.
     stamp = max(read_at, before.completed_at + ONE_MILLISECOND) if before.completed_at else read_at
     run.tell(Step.FETCHED, window, spool.rows, spool.rows)
-    rows = RowsRead.of(spool, read_at, read.dispute)
 
     def judge_read(losses: Losses, day: DayLosses) -> Judgement:
-        judgement = judge(rows, losses, day, run.beliefs)
+        judgement = judge(RowsRead.of(spool, read_at, read.dispute), losses, day, run.beliefs)
         if judgement.verdict is Verdict.HELD and not is_last_attempt:
             raise UnsettledWindowError(judgement.reason or "")  # a portal in trouble answers better a little later
         return judgement
@@ -267,7 +289,10 @@ def _publish(work: _Work, spool: Spool, read: WindowRead, read_at: datetime, *, 
         tell=lambda step: run.tell(step, window, *((spool.rows, spool.rows) if step is Step.COMMITTED else ())),
         run_began_at=run.began_at,
     )
-    published = publish(publication, spool, run.clock)
+    published = confirm(publication, before, spool, run.clock) if are_known else None
+    if published is None:
+        spool.make_tables()
+        published = publish(publication, spool, run.clock)
     return WindowResult(
         window,
         work.planned.due,
@@ -276,6 +301,6 @@ def _publish(work: _Work, spool: Spool, read: WindowRead, read_at: datetime, *, 
         changes=published.changes,
         files_written=published.files_written,
         error=None if published.dispute is None else f"window {window.label}: {published.dispute}",
-        rows_read=rows.rows,
+        rows_read=spool.rows,
         missing_fields=published.missing_fields,
     )
