@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pipelines.settings import Settings
     from pipelines.stringeex.operations import Accepted, CallEnd, StringeeX
 
-calls = typer.Typer(name="calls", help="Calls in progress: transferred, stopped, joined.")
+calls = typer.Typer(name="calls", help="Calls in progress: transferred, stopped, joined.", no_args_is_help=True)
 
 CallId = Annotated[str, typer.Argument(metavar="CALL_ID", help="The call's id; callhistory live shows them.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do it without being asked.")]

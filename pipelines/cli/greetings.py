@@ -12,7 +12,7 @@ from pipelines.cli.command import UsageError, command
 from pipelines.cli.confirm import confirmed, declined
 from pipelines.cli.output import Output, Report
 
-greetings = typer.Typer(name="greetings", help="Greeting files of the portal.")
+greetings = typer.Typer(name="greetings", help="Greeting files of the portal.", no_args_is_help=True)
 
 
 @greetings.callback()

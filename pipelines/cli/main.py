@@ -37,7 +37,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 done but incomplete, 130 stopped.",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich help costs as much again as importing typer and rich
-    context_settings={"max_content_width": 120},
+    context_settings={"max_content_width": 120, "help_option_names": ["-h", "--help"]},
 )
 app.command("demo")(demo)
 app.command("export")(export)
@@ -82,13 +82,25 @@ def main() -> NoReturn:
         # before Prefect is imported, this comes last.
         atexit.register(os.dup2, os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     try:
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app(prog_name=app.info.name, standalone_mode=False))
     except typer.TyperException as error:
-        message = f"{error.format_message()} (callhistory --help shows what there is)"
-        Output().log(f"error: {message}", logging.ERROR, error_type="UsageError")
-        if "--json" in sys.argv:
-            write_json({"error": message, "error_type": "UsageError"})
-        sys.exit(WRONG_USAGE)
+        _refuse(error)
+
+
+def _refuse(error: typer.TyperException) -> NoReturn:
+    """Say what is wrong with the command line, in one line; for a group without a command, show the group's help."""
+    context = getattr(error, "ctx", None)
+    asked = context.command_path if context else app.info.name
+    message = f"{error.format_message()} ({asked} --help shows what there is)"
+    if type(error).__name__ == "NoArgsIsHelpError":
+        message = f"Missing command. ({asked} --help shows what there is)"
+        if "--json" not in sys.argv:
+            typer.echo(error.format_message(), err=True)
+            sys.exit(WRONG_USAGE)
+    Output().log(f"error: {message}", logging.ERROR, error_type="UsageError")
+    if "--json" in sys.argv:
+        write_json({"error": message, "error_type": "UsageError"})
+    sys.exit(WRONG_USAGE)
 
 
 if __name__ == "__main__":

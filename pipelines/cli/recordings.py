@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from pipelines.context import Stores
     from pipelines.stringeex.operations import StringeeX
 
-recordings = typer.Typer(name="recordings", help="Recordings: archived, proven, and deleted at the source on demand.")
+recordings = typer.Typer(
+    name="recordings",
+    help="Recordings: archived, proven, and deleted at the source on demand.",
+    no_args_is_help=True,
+)
 
 
 @recordings.command("archive")

@@ -222,6 +222,31 @@ def test_wrong_usage_is_one_line_and_with_json_one_object(tmp_path, arguments):
     assert done.stderr == f"error: {done.json['error']}\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["backfill", "--fro", "2026-01-05"], "(callhistory backfill --help shows what there is)"),
+        (["calls", "stop"], "(callhistory calls stop --help shows what there is)"),
+        (["nonsense"], "(callhistory --help shows what there is)"),
+        (["rejects", "--json"], "Missing command. (callhistory rejects --help shows what there is)"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_the_hint_names_the_help_of_the_command_that_was_meant(tmp_path, arguments, hint):
+    done = callhistory(*arguments, cwd=tmp_path, settings={})
+    assert done.exit_code == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.rstrip().endswith(hint)
+
+
+@pytest.mark.parametrize("group", ["calls", "greetings", "recordings", "rejects", "stores"])
+def test_a_group_without_a_command_shows_its_help(tmp_path, group):
+    done = callhistory(group, cwd=tmp_path, settings={})
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"Usage: callhistory {group} ")
+    assert done.stderr.rstrip() == callhistory(group, "-h", cwd=tmp_path, settings={}).stdout.rstrip()
+
+
 def test_a_demo_of_nothing_is_refused(tmp_path):
     assert callhistory_here("demo", "--calls", "0", cwd=tmp_path, settings={}).exit_code == 2
     assert callhistory_here("demo", "--days", "0", cwd=tmp_path, settings={}).exit_code == 2
