@@ -89,14 +89,12 @@ def main() -> NoReturn:
 
 def _refuse(error: typer.TyperException) -> NoReturn:
     """Say what is wrong with the command line, in one line; for a group without a command, show the group's help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(error.format_message(), err=True)
+        sys.exit(WRONG_USAGE)
     context = getattr(error, "ctx", None)
     asked = context.command_path if context else app.info.name
     message = f"{error.format_message()} ({asked} --help shows what there is)"
-    if type(error).__name__ == "NoArgsIsHelpError":
-        message = f"Missing command. ({asked} --help shows what there is)"
-        if "--json" not in sys.argv:
-            typer.echo(error.format_message(), err=True)
-            sys.exit(WRONG_USAGE)
     Output().log(f"error: {message}", logging.ERROR, error_type="UsageError")
     if "--json" in sys.argv:
         write_json({"error": message, "error_type": "UsageError"})

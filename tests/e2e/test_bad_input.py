@@ -228,7 +228,7 @@ def test_wrong_usage_is_one_line_and_with_json_one_object(tmp_path, arguments):
         (["backfill", "--fro", "2026-01-05"], "(callhistory backfill --help shows what there is)"),
         (["calls", "stop"], "(callhistory calls stop --help shows what there is)"),
         (["nonsense"], "(callhistory --help shows what there is)"),
-        (["rejects", "--json"], "Missing command. (callhistory rejects --help shows what there is)"),
+        (["rejects", "--json"], "(callhistory rejects --help shows what there is)"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
