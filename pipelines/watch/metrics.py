@@ -96,7 +96,9 @@ GAUGES = (
         _one(lambda r: r.status.due.hours * 3600),
     ),
     Gauge(
-        "callhistory_calls", "Calls that the certificates count", _one(lambda r: sum(d.calls for d in r.status.days))
+        "callhistory_calls",
+        "Calls in lake and warehouse, by the certificates",
+        _one(lambda r: sum(d.calls for d in r.status.days)),
     ),
     Gauge(
         "callhistory_late_changed_calls",

@@ -38,7 +38,7 @@ GAP_STATES = frozenset({DayState.FAILED, DayState.MISSING})
 
 @dataclass(frozen=True)
 class DayStatus:
-    """A local day, and the calls that its certificates count.
+    """A local day, and its ``calls`` in lake and warehouse; rows that cannot be a call are none.
 
     It is settled when it will not be read again, complete when it is certified as a whole and will be, provisional
     while it is still open and certified so far, running while a run has claimed it, failed when a window of it failed,
@@ -255,7 +255,7 @@ def _day_status(stores: Stores, day: date, rows: Sequence[LedgerRow], now: datet
     state = _state(rows, [row for _, row in begun], now)
     since = (_due_since(window, row, now) for window, row in begun if not _is_certified(row))
     return DayStatus(
-        day, state, sum(row.api_total or 0 for row in rows), min(since, default=None) if state in GAP_STATES else None
+        day, state, sum(row.lake_rows or 0 for row in rows), min(since, default=None) if state in GAP_STATES else None
     )
 
 
@@ -297,7 +297,7 @@ def _late_changes_by_age(stores: Stores, rows: Sequence[LedgerRow]) -> list[Late
             r for r in rows if r.attempts > 1 and r.completed_at and r.completed_at - r.window_end >= age * ONE_DAY
         ]
         in_age = sum(int(n) for a, n in of_age.items() if a >= age and (following is None or a < following))
-        found.append(LateChanges(age, in_age, sum(row.api_total or 0 for row in reread)))
+        found.append(LateChanges(age, in_age, sum(row.lake_rows or 0 for row in reread)))
     return found
 
 

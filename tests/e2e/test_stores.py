@@ -323,6 +323,17 @@ def test_calls_that_0_1_0_exported_have_a_local_time_and_none_counts_as_changed(
     assert exported.run("verify", *DAYS).exit_code == 0
 
 
+@pytest.mark.parametrize("warehouse_url", ["duckdb"], indirect=True)
+def test_a_row_that_cannot_be_a_call_was_counted_as_one_by_the_status(exported: Place) -> None:
+    row = exported.portal.rows(0, 2**50)[0]
+    exported.portal.add_call(row | {"id": 1.5}, call_id="odd", start_ms=row["start_time"])
+    done = exported.run("backfill", *DAYS, "--force", "--json").json
+    status = exported.run("status", "--json").json
+    assert (done["calls"], done["rows_rejected"]) == (CALLS_EXPORTED, 1)
+    assert (status["calls"], status["rejected_rows"]) == (CALLS_EXPORTED, 1)
+    assert f"callhistory_calls {CALLS_EXPORTED}" in exported.run("metrics").stdout
+
+
 @pytest.mark.parametrize("warehouse_url", ["sqlite"], indirect=True)
 def test_a_file_of_0_1_0_that_is_damaged_withholds_no_command(
     exported: Place, warehouse_url: str, caplog: pytest.LogCaptureFixture
