@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pipelines.settings.endpoints import OPERATIONS, Operation
+from pipelines.settings.env_file import bad_lines, values_in
 from pipelines.settings.values import (
     read_ages,
     read_base_url,
@@ -250,19 +251,12 @@ def load_settings(
     Raises SettingsError with every missing or wrong value, each by name, with where it was looked for and what
     would be right. No value that may be secret is repeated.
     """
-    from dotenv import dotenv_values
-
-    try:
-        in_file = dotenv_values(env_file, encoding="utf-8") if env_file and os.path.exists(env_file) else {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"{env_file} cannot be read ({type(error).__name__}): make it a readable UTF-8 file"
-        ) from error
+    in_file = values_in(env_file)
     given = {name: value for name, value in (overrides or {}).items() if value}
     found: dict[str, _Found] = {}
     for where, values in ((f"in {env_file}", in_file), ("in the environment", os.environ), ("by the command", given)):
         found |= {name: _Found(value, where) for name, value in values.items() if value}
-    problems = [*_incomplete(found, require_api), *_misspelt(found)]
+    problems = [*bad_lines(env_file), *_incomplete(found, require_api), *_misspelt(found)]
     try:
         settings = cast(Any, Settings)(**given, _env_file=env_file, _env_file_encoding="utf-8")
     except ValidationError as error:
@@ -287,11 +281,9 @@ def settings_reference() -> list[tuple[str, str, str]]:
 
 def log_format(env_file: str = ".env") -> str:
     """Return ``CALLHISTORY_LOG_FORMAT`` as it stands, wrong or not: also what is wrong with settings is logged."""
-    from dotenv import dotenv_values
-
     try:
-        return os.environ.get(_LOG_FORMAT) or dotenv_values(env_file).get(_LOG_FORMAT) or "text"
-    except (OSError, UnicodeDecodeError):
+        return os.environ.get(_LOG_FORMAT) or values_in(env_file).get(_LOG_FORMAT) or "text"
+    except SettingsError:
         return "text"
 
 
@@ -306,11 +298,18 @@ def _incomplete(found: Mapping[str, _Found], require_api: bool) -> Iterator[str]
     started = [pair for pair in (key_pair, login) if any(name in found for name in pair)]
     if require_api and not started:
         yield f"{' and '.join(key_pair)}: not set; set them (or {' and '.join(login)})"
-    if len(started) == 2:
+    whole = [pair for pair in started if all(name in found for name in pair)]
+    if len(whole) == 2:
         yield f"{' and '.join(key_pair)}, {' and '.join(login)}: both are set; keep one way to authenticate"
+    elif whole:
+        for name in (name for pair in started if pair not in whole for name in pair if name in found):
+            yield f"{name} ({found[name].where}): set beside {' and '.join(whole[0])}; take it out"
     else:
         for pair in started:
             yield from (f"{name}: not set; it belongs to {pair[pair[0] == name]}" for name in pair if name not in found)
+    for name in (*key_pair, *login):
+        if name in found and found[name].value != found[name].value.strip():
+            yield f"{name} ({found[name].where}): begins or ends with a blank; take it out"
     if "CALLHISTORY_PII_KEY" not in found and found.get("CALLHISTORY_PII", _Found("", "")).value == "pseudonymised":
         yield "CALLHISTORY_PII_KEY: not set; CALLHISTORY_PII=pseudonymised needs a long random key"
 

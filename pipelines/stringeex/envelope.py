@@ -85,7 +85,9 @@ def parse(
     if status in (401, 403):
         raise RejectedError(f"{endpoint}: {said}")
     if status >= 400:
-        raise ApiError(f"{endpoint}: {said}", status=status, r=r)
+        # A 404 that is no envelope comes from a server that knows nothing of the API.
+        hint = "; look at STRINGEEX_BASE_URL" if status == 404 and envelope is None else ""
+        raise ApiError(f"{endpoint}: {said}{hint}", status=status, r=r)
     if not isinstance(envelope, dict) or (r is None and not _says_something(envelope.get("data"))):
         raise TransportError(f"{endpoint}: HTTP {status}, but the answer is JSON without the envelope's `r`")
     if r is None or r == 0:

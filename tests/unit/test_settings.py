@@ -174,6 +174,29 @@ def test_one_complete_way_to_authenticate():
     assert load_settings(overrides={**KEY_PAIR, "STRINGEEX_EMAIL": ""}).email is None
 
 
+def test_an_e_mail_beside_an_api_key_was_called_both():
+    message = problem_with("STRINGEEX_EMAIL", "a@example.com")
+    assert "STRINGEEX_EMAIL (by the command): set beside STRINGEEX_API_KEY_SID and STRINGEEX_API_KEY_SECRET" in message
+    assert "both" not in message
+
+
+@pytest.mark.parametrize("value", ["hush ", " hush", "hush\t"])
+def test_a_blank_around_a_secret_was_left_to_the_api_to_refuse(value):
+    message = problem_with("STRINGEEX_API_KEY_SECRET", value)
+    assert "STRINGEEX_API_KEY_SECRET (by the command): begins or ends with a blank" in message
+    assert "hush" not in message
+
+
+def test_a_line_of_the_file_that_cannot_be_read_is_named_once_and_not_shown(tmp_path, caplog):
+    file = tmp_path / "settings.env"
+    file.write_text("STRINGEEX_API_KEY_SID=SKexample\nSTRINGEEX_API_KEY_SECRET='hush\nCALLHISTORY_REGION=VN\n")
+    with pytest.raises(SettingsError) as raised:
+        load_settings(file)
+    assert str(raised.value).count("settings.env, line 2: should be NAME=value, each quote closed") == 1
+    assert "hush" not in str(raised.value)
+    assert caplog.text == ""
+
+
 def test_a_misspelt_name_is_pointed_out():
     message = problem_with("CALLHISTORY_TIMZONE", "Europe/Paris")
     assert "CALLHISTORY_TIMEZONE is probably meant" in message
