@@ -144,7 +144,7 @@ def main() -> None:
         "",
         f"Written by `python -m tests.benchmarks.views` on {datetime.now(UTC):%Y-%m-%d}: {arguments.calls:,} calls "
         f"over {DAYS} days, of which a month ({MONTH[0]} to {MONTH[1]}) or a week is asked; a number calls five times. "
-        f"Seconds are the fewest of {_ROUNDS} tries, the whole answer fetched, with nothing warmed up before the first. "
+        f"Seconds are the fewest of {_ROUNDS} tries, the whole answer fetched. "
         f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}.",
         "",
         f"| view | of | {' | '.join(found)} |",
