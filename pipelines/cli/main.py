@@ -15,6 +15,7 @@ from pipelines.cli.alerts import alerts
 from pipelines.cli.calls import calls
 from pipelines.cli.check import check
 from pipelines.cli.command import WRONG_USAGE
+from pipelines.cli.config import config
 from pipelines.cli.demo import demo
 from pipelines.cli.dictionary import dictionary
 from pipelines.cli.drift import drift
@@ -51,6 +52,7 @@ app.command("move")(move)
 app.command("check")(check)
 app.command("dictionary")(dictionary)
 app.command("live")(live)
+app.add_typer(config)
 app.add_typer(drift)
 app.add_typer(rejects)
 app.add_typer(recordings)

@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal, NamedTuple, cast
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr, ValidationError
-from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pipelines.settings.endpoints import OPERATIONS, Operation
@@ -274,7 +273,7 @@ def load_settings(
 def settings_reference() -> list[tuple[str, str, str]]:
     """Return (environment name, default as it would be written, description) of every setting, in order."""
     return [
-        (str(field.validation_alias), _written(field), field.description or "")
+        (str(field.validation_alias), written(field.default), field.description or "")
         for field in Settings.model_fields.values()
     ]
 
@@ -338,16 +337,18 @@ def _describe(name: str, message: str, found: Mapping[str, _Found]) -> str:
     return f"{name}{shown} ({where}): {wrong}"
 
 
-def _written(field: FieldInfo) -> str:
-    default = field.default
-    if isinstance(default, SecretStr):
-        return default.get_secret_value()
-    if isinstance(default, Operation):
-        return default.endpoint
-    if isinstance(default, timedelta):
-        return written_duration(default)
-    if isinstance(default, tuple):
-        return ",".join(_written(FieldInfo(default=part)) for part in default)
-    if isinstance(default, float):
-        return f"{default:g}"
-    return "" if default is None else str(default)
+def written(value: object) -> str:
+    """Return a setting's value as the environment would spell it; a secret as it is."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, Operation):
+        return value.endpoint
+    if isinstance(value, timedelta):
+        return written_duration(value)
+    if isinstance(value, ZoneInfo):
+        return value.key
+    if isinstance(value, tuple | frozenset):
+        return ",".join(written(part) for part in value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "" if value is None else str(value)
