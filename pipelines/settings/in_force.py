@@ -21,7 +21,10 @@ _EMAIL = "STRINGEEX_EMAIL"
 
 @dataclass(frozen=True)
 class SettingInForce:
-    """A setting: ``value`` as it would be written, secrets and the e-mail address as ``***``; ``means`` is the place that it names, if any."""
+    """A setting: ``value`` as it would be written, secrets and the e-mail address as ``***``.
+
+    ``origin`` says where it came from, ``means`` which place it names, if any.
+    """
 
     name: str
     value: str
