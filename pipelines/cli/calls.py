@@ -1,4 +1,4 @@
-"""``callhistory calls transfer | stop | add-participant``."""
+"""``callhistory calls show | transfer | stop | add-participant``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from pipelines.cli.call_record import show
 from pipelines.cli.command import command
 from pipelines.cli.confirm import confirmed, declined
 from pipelines.cli.output import Output, Report
@@ -15,7 +16,12 @@ if TYPE_CHECKING:
     from pipelines.settings import Settings
     from pipelines.stringeex.operations import Accepted, CallEnd, StringeeX
 
-calls = typer.Typer(name="calls", help="Calls in progress: transferred, stopped, joined.", no_args_is_help=True)
+calls = typer.Typer(
+    name="calls",
+    help="One call: shown with all that is held of it; transferred, stopped, joined.",
+    no_args_is_help=True,
+)
+calls.command("show")(show)
 
 CallId = Annotated[str, typer.Argument(metavar="CALL_ID", help="The call's id; callhistory live shows them.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do it without being asked.")]
