@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, TextColumn
 
-from pipelines.cli.output import Output, counted, megabytes
+from pipelines.cli.output import Output, counted, file_size
 from pipelines.cli.progress import ProgressLines
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class ArchiveProgress:
         from pipelines.recordings.archive import Step
 
         state = (
-            f"{event.done:,} of {counted(event.due, 'recording')}, {megabytes(event.bytes)}, "
+            f"{event.done:,} of {counted(event.due, 'recording')}, {file_size(event.bytes)}, "
             f"{_duration(event.eta_seconds)} left"
         )
         with self._lock:

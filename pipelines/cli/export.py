@@ -13,7 +13,7 @@ from rich.console import Console
 from pipelines.cli.command import DONE, INCOMPLETE, UsageError, command
 from pipelines.cli.dates import parse_date
 from pipelines.cli.drift import drift_line
-from pipelines.cli.output import Output, Report, counted, table
+from pipelines.cli.output import Output, Report, counted, table, time_taken
 from pipelines.cli.progress import RunProgress, tell_retries
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def _show_dry_run(console: Console, data: Mapping[str, Any]) -> None:
     guess = f" (a guess for {counted(unknown, 'window')} never read before)" if unknown else ""
     console.print(
         f"{counted(data['windows'], 'window')}, {counted(data['requests'], 'request')}{guess}, "
-        f"{data['hours']:.2f} hours within the request budget, {_disk(data['disk_bytes'])}. Nothing was exported.",
+        f"{time_taken(data['hours'])} within the request budget, {_disk(data['disk_bytes'])}. Nothing was exported.",
         soft_wrap=True,
     )
 

@@ -100,6 +100,16 @@ def console_for(*, stderr: bool) -> Console:
     return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=_WIDTH_WITHOUT_TERMINAL)
 
 
-def megabytes(size: int) -> str:
-    """Return a size in bytes as ``12.3 MB``."""
-    return f"{size / 1e6:,.1f} MB"
+def file_size(size: int) -> str:
+    """Return a size in bytes as ``12.3 MB``, ``45 kB`` or ``67 bytes``."""
+    if size >= 1e6:
+        return f"{size / 1e6:,.1f} MB"
+    return f"{size // 1000} kB" if size >= 1000 else f"{size} bytes"
+
+
+def time_taken(hours: float) -> str:
+    """Return a span of time as ``2.5 hours``, ``40 minutes`` or ``less than a minute``."""
+    if hours >= 1:
+        return f"{hours:,.1f} hours"
+    minutes = round(hours * 60)
+    return counted(minutes, "minute") if minutes else "less than a minute"

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from pipelines.cli.command import DONE, INCOMPLETE
-from pipelines.cli.output import Report, counted, megabytes
+from pipelines.cli.output import Report, counted, file_size
 
 _ERRORS_SHOWN = 10
 
@@ -22,7 +22,7 @@ def _show(console: Console, summary: Mapping[str, Any]) -> None:
     from sinks.archive import safe_name
 
     console.print(
-        f"{counted(summary['archived'], 'recording')} archived ({megabytes(summary['bytes'])}), "
+        f"{counted(summary['archived'], 'recording')} archived ({file_size(summary['bytes'])}), "
         f"{summary['not_ready']:,} not there yet, {summary['missing']:,} missing, {summary['failed']:,} failed; "
         f"{counted(summary['requests'], 'request')}."
     )
@@ -48,7 +48,7 @@ def show_verification(console: Console, data: Mapping[str, Any]) -> None:
     """Print what reading the archive back has found."""
     console.print(
         f"{counted(data['listed'], 'recording')} in the archive by the table; "
-        f"{data['read_back']:,} read back ({megabytes(data['bytes_read'])})."
+        f"{data['read_back']:,} read back ({file_size(data['bytes_read'])})."
     )
     for problem in data["problems"][:_ERRORS_SHOWN]:
         console.print(f"wrong: {problem['message']}", markup=False, soft_wrap=True)

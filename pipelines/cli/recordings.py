@@ -12,7 +12,7 @@ from pipelines.cli.archive_progress import ArchiveProgress
 from pipelines.cli.calls import Yes
 from pipelines.cli.command import DONE, INCOMPLETE, UsageError, command
 from pipelines.cli.confirm import confirmed, declined
-from pipelines.cli.output import Output, Report, counted, megabytes
+from pipelines.cli.output import Output, Report, counted, file_size, time_taken
 from pipelines.cli.progress import ProgressLines, tell_retries
 from pipelines.cli.recording_reports import archive_report, deletion_report, show_verification
 
@@ -95,7 +95,7 @@ def verify(
             stores,
             sample=sample,
             refetch=refetch,
-            on_progress=lambda done, size: lines.log(f"{counted(done, 'recording')} read back, {megabytes(size)}"),
+            on_progress=lambda done, size: lines.log(f"{counted(done, 'recording')} read back, {file_size(size)}"),
         )
     data = found.to_dict()
     return Report(data, lambda console: show_verification(console, data), DONE if found.is_right else INCOMPLETE)
@@ -153,9 +153,9 @@ def _delete_older(output: Output, stores: Stores, api: StringeeX, age: timedelta
     plan = plan_deletion(stores, age, utc_now())
     dates = f", of calls from {plan.first_date} to {plan.last_date}" if plan.recordings else ""
     line = (
-        f"{counted(plan.recordings, 'archived recording')} ({megabytes(plan.bytes)}){dates}, to be deleted at the "
+        f"{counted(plan.recordings, 'archived recording')} ({file_size(plan.bytes)}){dates}, to be deleted at the "
         f"provider; {plan.under_legal_hold:,} under legal hold stay, and {plan.doubtful:,} that are doubtful, unless "
-        f"they are named by CALL_ID. About {plan.hours:.2f} hours within the budget."
+        f"they are named by CALL_ID. About {time_taken(plan.hours)} within the budget."
     )
     if not yes or not plan.recordings:
         after = "Nothing was deleted." if yes or not plan.recordings else "Nothing was deleted: add --yes to do it."
@@ -233,7 +233,7 @@ def download(
     return Report(
         data,
         lambda console: console.print(
-            f"{path}: {megabytes(recording.bytes)} of {recording.audio.content_type}, "
+            f"{path}: {file_size(recording.bytes)} of {recording.audio.content_type}, "
             f"{length}, SHA-256 {recording.sha256}",
             markup=False,
             soft_wrap=True,

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pipelines.cli.command import DONE, INCOMPLETE, command
-from pipelines.cli.output import Output, Report, counted
+from pipelines.cli.output import Output, Report, counted, time_taken
 
 if TYPE_CHECKING:
     from pipelines.watch.status import DayStatus, LateChanges, Status
@@ -68,7 +68,7 @@ def _show(console: Console, found: Status, alerts: int) -> None:
         "gaps": _shortened(gaps) or "none",
         "alerts": f"{alerts:,} (callhistory alerts says which)" if alerts else "none",
         "due": f"{counted(found.due.windows, 'window')}, about {counted(found.due.requests, 'request')}, "
-        f"{found.due.hours:.2f} hours within the request budget",
+        f"{time_taken(found.due.hours)} within the request budget",
         "late": f"{counted(found.late_changes, 'call')} came or changed after their day was closed",
         "": "of these, by age: " + ", ".join(_late(late) for late in found.late_changes_by_age),
         "drift": f"{counted(len(found.drift), 'change')} of the source's fields"
@@ -96,7 +96,7 @@ def _late(late: LateChanges) -> str:
 
 
 def _hours(age: timedelta) -> str:
-    return f"{max(age, timedelta()) / timedelta(hours=1):,.1f} hours"
+    return time_taken(max(age, timedelta()) / timedelta(hours=1))
 
 
 def _calendar(days: Sequence[DayStatus]) -> list[Text]:

@@ -52,4 +52,4 @@ def test_status_tells_the_rate_of_late_changes_by_age(tmp_path: Path) -> None:
     assert status["states"]["missing"] == len(status["days"]) - 1
     assert status["freshness_seconds"] > 0
     assert f"1 d 2 ({2 / size:.2%})" in shown
-    assert "hours within the request budget" in shown
+    assert "within the request budget" in shown
