@@ -13,6 +13,8 @@ from transforms.metrics import CALLS_COUNT, COUNTS, FACTS, RATIOS, TOTALS, ratio
 from transforms.schema import CALLS
 
 CALL_DATE = CALLS["call_date"].description
+_FLAGS = tuple(fact.name for fact in FACTS)
+_SECONDS = tuple(dict.fromkeys(of.column for of in TOTALS))
 METRICS = dict(COUNTS) | {ratio.name: ratio_description(ratio) for ratio in RATIOS}
 """What every aggregate has beside its grain: counts, then ratios."""
 
@@ -45,20 +47,18 @@ def _by(facts: sa.FromClause, grain: Mapping[str, sa.ColumnElement[Any]], *condi
 def daily_metrics(relations: Relations) -> View:
     """Return the view with a row for each day that the ledger or a call has."""
     facts, completeness = relations["call_facts"], relations["completeness"]
-    summed = [fact.name for fact in FACTS]
-    seconds = sorted({of.column for of in TOTALS})
     of_calls = sa.select(
         facts.c.call_date,
         sa.literal(1).label(CALLS_COUNT),
-        *(facts.c[name] for name in (*summed, *seconds)),
+        *(facts.c[name] for name in (*_FLAGS, *_SECONDS)),
         sa.case((facts.c.inbound == 1, facts.c.customer_number_e164)).label("caller"),
     )
     # A day without calls is a row that counts nothing: without a join, a condition on the day reaches the calls.
     of_days = sa.select(
         completeness.c.call_date,
         sa.literal(0),
-        *(sa.literal(0) for _ in summed),
-        *(sa.cast(sa.null(), sa.Integer) for _ in seconds),
+        *(sa.literal(0) for _ in _FLAGS),
+        *(sa.cast(sa.null(), sa.Integer) for _ in _SECONDS),
         sa.cast(sa.null(), sa.String(32)),
     )
     rows = sa.union_all(of_calls, of_days).subquery("call_rows")
@@ -114,7 +114,7 @@ def interval_metrics(relations: Relations) -> View:
     facts = relations["call_facts"]
     rows = sa.select(
         quarter_hour(facts.c.started_at_local).label("interval_start_local"),
-        *(facts.c[name] for name in ("call_date", *dict.fromkeys(_needed()))),
+        *(facts.c[name] for name in ("call_date", *_FLAGS, *_SECONDS)),
     ).subquery("call_rows")
     query = _by(rows, {n: rows.c[n] for n in ("interval_start_local", "call_date")})
     columns = {"interval_start_local": "Local time at which the 15 minutes begin.", "call_date": CALL_DATE, **METRICS}
@@ -136,7 +136,3 @@ def campaign_daily(relations: Relations) -> View:
     query = _by(facts, grain, facts.c.campaign_name.is_not(None))
     columns = {"call_date": CALL_DATE, "campaign_name": CALLS["campaign_name"].description, **METRICS}
     return View("campaign_daily", "All metrics of each local day and campaign.", query, columns)
-
-
-def _needed() -> list[str]:
-    return [*(fact.name for fact in FACTS), *(of.column for of in TOTALS)]
