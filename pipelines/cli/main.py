@@ -13,6 +13,7 @@ import typer
 
 from pipelines.cli.alerts import alerts
 from pipelines.cli.calls import calls
+from pipelines.cli.changes import changes
 from pipelines.cli.check import check
 from pipelines.cli.command import WRONG_USAGE
 from pipelines.cli.config import config
@@ -49,6 +50,7 @@ app.command("metrics")(metrics)
 app.command("verify")(verify)
 app.command("replay")(replay)
 app.command("move")(move)
+app.command("changes")(changes)
 app.command("check")(check)
 app.command("dictionary")(dictionary)
 app.command("live")(live)
