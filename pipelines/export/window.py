@@ -224,11 +224,14 @@ def _read_and_publish(work: _Work, *, is_last_attempt: bool) -> WindowResult:
 def _certified_rows(work: _Work) -> str | None:
     """Return the hash of the rows that the window's certificate is of; null where the tables are to be made anew.
 
-    That is so where there is none, or it was made by other code or settings, or somebody has changed the files.
+    That is so where there is none, or it was made by other code or settings, or somebody has changed the files. What
+    somebody believes of the source is looked after in each row: whether a field is back, for one.
     """
-    before = work.before
+    before, beliefs = work.before, work.run.beliefs
     if (
-        work.planned.due is Due.ALTERED
+        beliefs.vanished
+        or beliefs.missing_fields
+        or work.planned.due is Due.ALTERED
         or before.status is not WindowStatus.COMPLETE
         or before.completed_at is None
         or before.made_by != made_by(work.pipeline)

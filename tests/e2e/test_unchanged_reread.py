@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from pipelines.context import utc_now
+from pipelines.export.drift import accept_field, read_beliefs
 from pipelines.export.run import RunSummary
 from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
+from pipelines.simulator.data_faults import DropField
 from tests.exports import FIRST, Export, assert_holds, export_of, range_ms
 from transforms import calls
 from transforms.schema import CALLS
@@ -149,3 +152,18 @@ def test_another_region_makes_other_numbers_of_the_same_rows(place: Place, tmp_p
     place.rerun()
     assert place.batches == 2
     assert not place.export.warehouse(CALLS)["customer_number_e164"].equals(before)
+
+
+@one_database
+def test_a_field_that_is_accepted_as_gone_was_taken_for_back_where_nothing_had_changed(place: Place) -> None:
+    def accepted() -> frozenset[str]:
+        with place.export.open() as pipeline:
+            return read_beliefs(pipeline.state).missing_fields
+
+    place.portal.faults.append(DropField(field="direction"))
+    place.rerun()
+    with place.export.open() as pipeline:
+        accept_field(pipeline.state, "direction", utc_now())
+    for _ in range(3):
+        assert place.rerun().is_complete
+        assert accepted() == {"direction"}
