@@ -79,7 +79,7 @@ def deployed(
     """As a user has it: a folder with a `.env`, from which the flows are deployed, and relative paths in it."""
     first = datetime.now(UTC).date() - timedelta(days=4)
     portal = Portal(
-        generate(seed=5, start_date=first, days=3, calls_total=300),
+        generate(seed=5, start_date=first, days=3, calls_total=300, late_arrival_share=0),
         PortalOptions(max_limit=100, rate_limits=NO_LIMITS),
     )
     url = postgresql_url()
