@@ -33,56 +33,37 @@ def whole_seconds_between(earlier: sa.ColumnElement[Any], later: sa.ColumnElemen
 def repeat_calls(relations: Relations) -> View:
     """Return the view with a row for each inbound call whose number had called in shortly before."""
     facts = relations["call_facts"]
-    call, before, other = facts.alias("c"), facts.alias("p"), facts.alias("o")
-
-    def calls_in(row: sa.FromClause) -> sa.ColumnElement[bool]:
-        return sa.and_(row.c.inbound == 1, row.c.customer_number_e164 == call.c.customer_number_e164)
-
-    nearest_start = (
-        sa.select(sa.func.max(other.c.started_at))
-        .where(calls_in(other), other.c.started_at < call.c.started_at)
-        .correlate(call)
-        .scalar_subquery()
+    call, other, twin, before = (facts.alias(name) for name in ("c", "o", "t", "p"))
+    names = ("call_id", "call_date", "started_at", "customer_number_e164", "agent_id")
+    milliseconds = parameter_value(relations, "repeat_days") * DAY_MS
+    # Joined and grouped, by the day too: a condition on it reaches the calls, and no database compares each with all.
+    nearest = (
+        sa.select(*(call.c[name] for name in names), sa.func.max(other.c.started_at).label("previous_started_at"))
+        .select_from(call.join(other, sa.and_(other.c.inbound == 1, follows_within(call, other, milliseconds))))
+        .where(call.c.inbound == 1)
+        .group_by(*(call.c[name] for name in names))
+        .subquery("nearest")
+    )
+    at_that_start = sa.and_(
+        twin.c.inbound == 1,
+        twin.c.customer_number_e164 == nearest.c.customer_number_e164,
+        twin.c.started_at == nearest.c.previous_started_at,
     )
     found = (
-        sa.select(
-            *(call.c[name] for name in ("call_id", "call_date", "started_at", "customer_number_e164", "agent_id")),
-            nearest_start.label("previous_started_at"),
-        )
-        .where(call.c.inbound == 1, call.c.customer_number_e164.is_not(None))
+        sa.select(*nearest.c, sa.func.max(by_bytes(twin.c.call_id)).label("previous_call_id"))
+        .select_from(nearest.join(twin, at_that_start))
+        .group_by(*nearest.c)
         .subquery("found")
     )
-    twin = facts.alias("t")
-    last_of_that_start = (
-        sa.select(sa.func.max(by_bytes(twin.c.call_id)))
-        .where(
-            twin.c.inbound == 1,
-            twin.c.customer_number_e164 == found.c.customer_number_e164,
-            twin.c.started_at == found.c.previous_started_at,
-        )
-        .correlate(found)
-        .scalar_subquery()
-    )
-    nearest = sa.and_(
-        before.c.inbound == 1,
-        before.c.customer_number_e164 == found.c.customer_number_e164,
-        before.c.started_at == found.c.previous_started_at,
-        before.c.call_id == last_of_that_start,
-    )
     values = {
-        **{name: found.c[name] for name in ("call_id", "call_date", "started_at", "customer_number_e164", "agent_id")},
-        "previous_call_id": before.c.call_id,
+        **{name: found.c[name] for name in names},
+        "previous_call_id": found.c.previous_call_id,
         "previous_started_at": found.c.previous_started_at,
         "previous_status": before.c.status,
         "seconds_since_previous": whole_seconds_between(found.c.previous_started_at, found.c.started_at),
     }
-    query = (
-        sa.select(*(column.label(name) for name, column in values.items()))
-        .select_from(found.join(before, nearest))
-        .where(
-            epoch_ms(found.c.started_at) - epoch_ms(found.c.previous_started_at)
-            <= parameter_value(relations, "repeat_days") * DAY_MS
-        )
+    query = sa.select(*(column.label(name) for name, column in values.items())).select_from(
+        found.join(before, before.c.call_id == found.c.previous_call_id)
     )
     columns = {
         **{name: CALLS[name].description for name in list(values)[:5]},
