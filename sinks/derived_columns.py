@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from sinks.parquet import Lake, LakeWriter
 from sinks.raw import raw_folder
 from sinks.scratch import scratch_folder
+from sinks.staged_tables import temporary_table
 from sinks.warehouse import Warehouse
 from transforms.local_time import with_derived_columns
 from transforms.schema import CALL_VERSIONS, CALLS, PARTITION_COLUMN, Table
@@ -77,10 +78,7 @@ def _dates_without(warehouse: Warehouse, table: Table) -> Sequence[date]:
 def _fill_day(warehouse: Warehouse, connection: sa.Connection, table: Table, call_date: date, zone: ZoneInfo) -> None:
     t, backend = warehouse.tables[table.name], warehouse.backend
     names = [*table.key, *CALLS.derived_columns]
-    columns = [table[name].sql_column() for name in names]
-    for column in columns:
-        column.comment = None
-    filled = sa.Table("callhistory_derived_columns", sa.MetaData(), *columns, prefixes=["TEMPORARY"])
+    filled = temporary_table("derived_columns", sa.MetaData(), (table[name] for name in names))
     backend.drop_leftover(connection, filled)
     backend.create_table(connection, filled)
     query = sa.select(*(t.c[name] for name in table.key), t.c.started_at)

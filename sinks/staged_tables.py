@@ -36,6 +36,14 @@ DIFFERENCES = Table(
 )
 
 
+def temporary_table(name: str, metadata: sa.MetaData, columns: Iterable[Column]) -> sa.Table:
+    """Return a temporary table of declared columns; no comments, which nobody would read."""
+    sql_columns = [column.sql_column() for column in columns]
+    for column in sql_columns:
+        column.comment = None
+    return sa.Table(_PREFIX + name, metadata, *sql_columns, prefixes=["TEMPORARY"])
+
+
 @cache
 def temporary_tables() -> tuple[dict[str, sa.Table], sa.Table]:
     """Return the tables that rows are staged in, by the table they go to, and that of the differences.
@@ -43,12 +51,8 @@ def temporary_tables() -> tuple[dict[str, sa.Table], sa.Table]:
     Made once: SQLAlchemy compiles a statement again for every new table object in it.
     """
     metadata = sa.MetaData()
-
-    def temporary(table: Table, names: Iterable[str]) -> sa.Table:
-        columns = [table[name].sql_column() for name in names]
-        for column in columns:
-            column.comment = None
-        return sa.Table(_PREFIX + table.name, metadata, *columns, prefixes=["TEMPORARY"])
-
-    staged = {t.name: temporary(t, STAGED_COLUMNS[t.name]) for t in (CALLS, CALL_PARTICIPANTS, REJECTED_ROWS)}
-    return staged, temporary(DIFFERENCES, DIFFERENCES.column_names)
+    staged = {
+        t.name: temporary_table(t.name, metadata, (t[name] for name in STAGED_COLUMNS[t.name]))
+        for t in (CALLS, CALL_PARTICIPANTS, REJECTED_ROWS)
+    }
+    return staged, temporary_table(DIFFERENCES.name, metadata, DIFFERENCES.columns)
