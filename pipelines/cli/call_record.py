@@ -32,7 +32,7 @@ def show(
 
     with open_stores_to_read(settings, reads_lake=raw) as stores:
         found = read_call(stores, call_id, with_raw=raw)
-    return Report(found.to_dict(), lambda console: _show(console, found), DONE)
+    return Report(vars(found), lambda console: _show(console, found), DONE)
 
 
 def _show(console: Console, found: CallRecord) -> None:

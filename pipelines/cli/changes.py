@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, time, timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,7 +16,6 @@ from pipelines.cli.output import Output, Report, table
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
-    from pipelines.proof.changes import CallChange
 
 _ONE_DAY = timedelta(days=1)
 _NAMED_DAYS = {"today": timedelta(), "yesterday": _ONE_DAY}
@@ -39,15 +39,13 @@ def changes(
     begin = _instant(since, utc_now(), settings.timezone)
     with open_stores_to_read(settings) as stores:
         found = list(changes_since(stores, begin))
-    days = [{"call_date": day.isoformat(), **kinds} for day, kinds in counted_by_day(found).items()]
-    fields = dict(counted_by_field(found).most_common())
     data = {
         "since": begin.isoformat(),
-        "days": days,
-        "fields": fields,
+        "days": [{"call_date": day.isoformat(), **kinds} for day, kinds in counted_by_day(found).items()],
+        "fields": dict(counted_by_field(found).most_common()),
         "changes": [change.to_dict() for change in found],
     }
-    return Report(data, lambda console: _show(console, found, begin), DONE)
+    return Report(data, lambda console: _show(console, data, f"{begin:%Y-%m-%d %H:%M %Z}"), DONE)
 
 
 def _instant(since: str, now: datetime, zone: ZoneInfo) -> datetime:
@@ -69,15 +67,14 @@ def _instant(since: str, now: datetime, zone: ZoneInfo) -> datetime:
     return datetime.combine(day, time(), zone)
 
 
-def _show(console: Console, found: list[CallChange], since: datetime) -> None:
-    from pipelines.proof.changes import ChangeKind, counted_by_day, counted_by_field
+def _show(console: Console, data: Mapping[str, Any], since: str) -> None:
+    from pipelines.proof.changes import ChangeKind
 
-    when = f"{since:%Y-%m-%d %H:%M %Z}"
-    if not found:
-        console.print(f"No call has changed since {when}.", highlight=False)
+    if not data["changes"]:
+        console.print(f"No call has changed since {since}.", highlight=False)
         return
-    rows = [(day, *(kinds[kind] for kind in ChangeKind)) for day, kinds in counted_by_day(found).items()]
+    rows = [(day["call_date"], *(day.get(kind, 0) for kind in ChangeKind)) for day in data["days"]]
     console.print(table(["day", *ChangeKind], rows))
-    for field, count in counted_by_field(found).most_common():
+    for field, count in data["fields"].items():
         console.print(f"{field}: another value in {count:,}", highlight=False)
-    console.print(f"Since {when}. --json names the calls; callhistory calls show CALL_ID has what each was.")
+    console.print(f"Since {since}. --json names the calls; callhistory calls show CALL_ID has what each was.")

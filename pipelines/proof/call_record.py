@@ -12,6 +12,7 @@ import orjson
 import sqlalchemy as sa
 
 from pipelines.context import Stores
+from pipelines.proof.changes import changed_columns
 from sinks.raw import believed_states, read_raw
 from sinks.spool import BATCH_ROWS
 from transforms.call_ids import call_id_of
@@ -19,8 +20,6 @@ from transforms.errors import DataError
 from transforms.json_text import exact_json
 from transforms.schema import CALL_PARTICIPANTS, CALL_VERSIONS, CALLS, EXPORT_WINDOWS, RECORDINGS, Table
 from transforms.types import JSON
-
-_COMPARED = (*CALLS.hashed_columns, "deleted_at")
 
 
 @dataclass(frozen=True)
@@ -37,17 +36,6 @@ class CallRecord:
     recording: Mapping[str, Any] | None
     certificate: Mapping[str, Any] | None
     raw: Sequence[str] | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it all."""
-        return {
-            "call": self.call,
-            "participants": self.participants,
-            "changes": self.changes,
-            "recording": self.recording,
-            "certificate": self.certificate,
-            "raw": self.raw,
-        }
 
 
 def read_call(stores: Stores, call_id: str, *, with_raw: bool = False) -> CallRecord:
@@ -86,7 +74,7 @@ def _changes(states: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for old, new in pairwise(states):
         before, after = _as_json(CALLS, old), _as_json(CALLS, new)
-        fields = {n: {"was": before[n], "became": after[n]} for n in _COMPARED if before[n] != after[n]}
+        fields = {n: {"was": before[n], "became": after[n]} for n in changed_columns(old, new)}
         found.append(
             {
                 "read_at": before["updated_at"],

@@ -15,7 +15,9 @@ import sqlalchemy as sa
 from pipelines.context import Stores
 from transforms.schema import CALL_VERSIONS, CALLS, LATE_CHANGES
 
-_COMPARED = (*CALLS.hashed_columns, "deleted_at")
+COMPARED = (*CALLS.hashed_columns, "deleted_at")
+"""The columns in which two states of a call can differ."""
+
 _ROWS_PER_FETCH = 2_000
 
 
@@ -51,6 +53,11 @@ class CallChange:
         }
 
 
+def changed_columns(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the columns in which two states of a call differ."""
+    return tuple(name for name in COMPARED if old[name] != new[name])
+
+
 def changes_since(stores: Stores, since: datetime) -> Iterator[CallChange]:
     """Yield each change that was read at ``since`` or later: first those of calls that were there, then the late ones.
 
@@ -75,12 +82,11 @@ def counted_by_field(changes: list[CallChange]) -> Counter[str]:
 
 def _of_known_calls(stores: Stores, since: datetime) -> Iterator[CallChange]:
     v, c = (stores.warehouse.tables[table.name] for table in (CALL_VERSIONS, CALLS))
-    names = ("call_id", "call_date", *(name for name in _COMPARED if name not in ("call_id", "call_date")))
     query = (
         sa.select(
-            *(v.c[name].label(f"was_{name}") for name in names),
+            *(v.c[name].label(f"was_{name}") for name in COMPARED),
             v.c.superseded_at,
-            *(c.c[name].label(f"is_{name}") for name in names),
+            *(c.c[name].label(f"is_{name}") for name in COMPARED),
         )
         .join(c, c.c.call_id == v.c.call_id)
         .where(v.c.superseded_at >= since)
@@ -94,12 +100,12 @@ def _of_known_calls(stores: Stores, since: datetime) -> Iterator[CallChange]:
             rows = list(group)
             states = [_state(row, "was_") for row in rows] + [_state(rows[-1], "is_")]
             for (old, new), row in zip(pairwise(states), rows, strict=True):
-                fields = tuple(name for name in _COMPARED if old[name] != new[name])
+                fields = changed_columns(old, new)
                 yield CallChange(call_id, new["call_date"], _kind(old, new), row["superseded_at"], fields)
 
 
 def _state(row: Mapping[Any, Any], prefix: str) -> dict[str, Any]:
-    return {name: row[f"{prefix}{name}"] for name in _COMPARED}
+    return {name: row[f"{prefix}{name}"] for name in COMPARED}
 
 
 def _kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> ChangeKind:
