@@ -74,19 +74,19 @@ def dictionary() -> list[Relation]:
     return [*map(_of_table, (*TABLES, REQUEST_BUDGET)), *map(_of_view, declared)]
 
 
-def as_json() -> dict[str, Any]:
+def as_json(relations: Sequence[Relation]) -> dict[str, Any]:
     """Return the dictionary as JSON can hold it."""
-    return {"relations": [asdict(relation) for relation in dictionary()]}
+    return {"relations": [asdict(relation) for relation in relations]}
 
 
-def as_markdown() -> str:
+def as_markdown(relations: Sequence[Relation]) -> str:
     """Return the dictionary as one page of Markdown."""
-    return "\n".join(_markdown()) + "\n"
+    return "\n".join(_markdown(relations)) + "\n"
 
 
-def as_html() -> str:
+def as_html(relations: Sequence[Relation]) -> str:
     """Return the dictionary as one HTML page that needs no other file."""
-    return "\n".join(_html()) + "\n"
+    return "\n".join(_html(relations)) + "\n"
 
 
 _TITLE = "Data dictionary"
@@ -198,9 +198,9 @@ def _cells(entry: Entry) -> tuple[str, ...]:
     return tuple(asdict(entry).values())
 
 
-def _markdown() -> Iterator[str]:
+def _markdown(relations: Sequence[Relation]) -> Iterator[str]:
     yield f"# {_TITLE}\n\n{_INTRODUCTION}"
-    for relation in dictionary():
+    for relation in relations:
         yield f"\n## {relation.name}\n\n{_kind(relation)} {relation.meaning}\n"
         yield f"| {' | '.join(_HEADINGS)} |"
         yield f"|{'---|' * len(_HEADINGS)}"
@@ -216,7 +216,7 @@ def _kind(relation: Relation) -> str:
     return f"A {relation.kind}, with the key {', '.join(f'`{name}`' for name in relation.key)}."
 
 
-def _html() -> Iterator[str]:
+def _html(relations: Sequence[Relation]) -> Iterator[str]:
     yield f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{_TITLE}</title>'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield (
@@ -224,7 +224,6 @@ def _html() -> Iterator[str]:
         "th,td{border:1px solid #999;padding:.2rem .5rem;text-align:left;vertical-align:top}"
         "td:first-child{font-family:monospace}</style>\n</head>\n<body>"
     )
-    relations = dictionary()
     yield f"<h1>{_TITLE}</h1>\n<p>{html.escape(_INTRODUCTION).replace('`', '')}</p>\n<ul>"
     yield from (f'<li><a href="#{relation.name}">{relation.name}</a></li>' for relation in relations)
     yield "</ul>"

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 import typer.main
 
 from pipelines.cli.main import app
-from pipelines.dictionary import as_markdown
+from pipelines.dictionary import as_markdown, dictionary
 from pipelines.settings import settings_reference
 from pipelines.watch.metrics import GAUGES, UP, UP_MEANING
 from sinks.views import views
@@ -103,6 +103,6 @@ def expected(page: Path) -> str:
 DICTIONARY = ROOT / "transforms/DICTIONARY.md"
 
 if __name__ == "__main__":
-    DICTIONARY.write_text(as_markdown())
+    DICTIONARY.write_text(as_markdown(dictionary()))
     for page in PARTS:
         page.write_text(expected(page))

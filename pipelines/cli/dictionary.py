@@ -30,9 +30,10 @@ def dictionary(
     ] = None,
 ) -> Report:
     """Show the data dictionary: every table, view and column, with its unit, meaning, source and an example."""
-    from pipelines.dictionary import as_html, as_json, as_markdown
+    from pipelines import dictionary as pages
 
-    text = as_html() if form is Form.HTML else as_markdown()
+    relations = pages.dictionary()
+    text = pages.as_html(relations) if form is Form.HTML else pages.as_markdown(relations)
     if file is not None:
         try:
             file.write_text(text, encoding="utf-8")
@@ -45,4 +46,4 @@ def dictionary(
         else:
             console.print(f"{file} is written.", markup=False, highlight=False, soft_wrap=True)
 
-    return Report(as_json(), show, DONE)
+    return Report(pages.as_json(relations), show, DONE)

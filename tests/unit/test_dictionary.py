@@ -34,7 +34,7 @@ READS = {
 
 
 def test_the_page_is_as_the_code_has_it() -> None:
-    assert DICTIONARY.read_text() == as_markdown(), "python -m tests.readme"
+    assert DICTIONARY.read_text() == as_markdown(dictionary()), "python -m tests.readme"
 
 
 def test_every_table_and_view_is_there() -> None:
@@ -94,7 +94,7 @@ def test_the_html_page_is_whole_and_shows_text_as_text() -> None:
             if open_tags and open_tags[-1] == "td":
                 cells.append(data)
 
-    page = as_html()
+    page = as_html(dictionary())
     Parser().feed(page)
     assert open_tags == []
     assert "Whether it is complete, and will not be read again." in cells
@@ -102,11 +102,11 @@ def test_the_html_page_is_whole_and_shows_text_as_text() -> None:
 
 
 def test_the_command_writes_each_form(tmp_path: Path) -> None:
-    assert callhistory_here("dictionary", cwd=tmp_path, settings={}).stdout == as_markdown()
+    assert callhistory_here("dictionary", cwd=tmp_path, settings={}).stdout == as_markdown(dictionary())
     done = callhistory_here("dictionary", "--format", "html", "--output", "page.html", cwd=tmp_path, settings={})
-    assert (done.exit_code, (tmp_path / "page.html").read_text()) == (0, as_html())
+    assert (done.exit_code, (tmp_path / "page.html").read_text()) == (0, as_html(dictionary()))
     assert callhistory_here("dictionary", "--json", cwd=tmp_path, settings={}).json["relations"] == [
-        {**relation, "key": list(relation["key"])} for relation in as_json()["relations"]
+        {**relation, "key": list(relation["key"])} for relation in as_json(dictionary())["relations"]
     ]
     refused = callhistory_here("dictionary", "--output", "missing/page.md", cwd=tmp_path, settings={})
     assert (refused.exit_code, refused.stdout) == (1, "")
