@@ -39,7 +39,9 @@ def show(output: Output) -> Report:
 
 def _show(console: Console, found: Sequence[SettingInForce]) -> None:
     """Show what is not the default first: that is what somebody looks for."""
-    for setting in sorted(found, key=lambda setting: setting.origin == "default"):
+    from pipelines.settings.in_force import DEFAULT
+
+    for setting in sorted(found, key=lambda setting: setting.origin == DEFAULT):
         means = f"  ({setting.means})" if setting.means else ""
         console.print(
             f"{setting.name}={setting.value}{means}  # {setting.origin}", markup=False, highlight=False, soft_wrap=True

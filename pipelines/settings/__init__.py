@@ -250,11 +250,8 @@ def load_settings(
     Raises SettingsError with every missing or wrong value, each by name, with where it was looked for and what
     would be right. No value that may be secret is repeated.
     """
-    in_file = values_in(env_file)
     given = {name: value for name, value in (overrides or {}).items() if value}
-    found: dict[str, _Found] = {}
-    for where, values in ((f"in {env_file}", in_file), ("in the environment", os.environ), ("by the command", given)):
-        found |= {name: _Found(value, where) for name, value in values.items() if value}
+    found = found_values(env_file, given)
     problems = [*bad_lines(env_file), *_incomplete(found, require_api), *_misspelt(found)]
     try:
         settings = cast(Any, Settings)(**given, _env_file=env_file, _env_file_encoding="utf-8")
@@ -286,12 +283,29 @@ def log_format(env_file: str = ".env") -> str:
         return "text"
 
 
-class _Found(NamedTuple):
+class Found(NamedTuple):
+    """What was found for a setting, and where: ``in .env``, ``in the environment`` or ``by the command``."""
+
     value: str
     where: str
 
 
-def _incomplete(found: Mapping[str, _Found], require_api: bool) -> Iterator[str]:
+def found_values(
+    env_file: str | os.PathLike[str] | None, overrides: Mapping[str, str] | None = None
+) -> dict[str, Found]:
+    """Return what is set, by name, settings or not; of several places the one that counts. Raises ``SettingsError``."""
+    found: dict[str, Found] = {}
+    layers: tuple[tuple[str, Mapping[str, str | None]], ...] = (
+        (f"in {env_file}", values_in(env_file)),
+        ("in the environment", os.environ),
+        ("by the command", overrides or {}),
+    )
+    for where, values in layers:
+        found |= {name: Found(value, where) for name, value in values.items() if value}
+    return found
+
+
+def _incomplete(found: Mapping[str, Found], require_api: bool) -> Iterator[str]:
     key_pair = ("STRINGEEX_API_KEY_SID", "STRINGEEX_API_KEY_SECRET")
     login = ("STRINGEEX_EMAIL", "STRINGEEX_PASSWORD")
     started = [pair for pair in (key_pair, login) if any(name in found for name in pair)]
@@ -309,11 +323,11 @@ def _incomplete(found: Mapping[str, _Found], require_api: bool) -> Iterator[str]
     for name in (*key_pair, *login):
         if name in found and found[name].value != found[name].value.strip():
             yield f"{name} ({found[name].where}): begins or ends with a blank; take it out"
-    if "CALLHISTORY_PII_KEY" not in found and found.get("CALLHISTORY_PII", _Found("", "")).value == "pseudonymised":
+    if "CALLHISTORY_PII_KEY" not in found and found.get("CALLHISTORY_PII", Found("", "")).value == "pseudonymised":
         yield "CALLHISTORY_PII_KEY: not set; CALLHISTORY_PII=pseudonymised needs a long random key"
 
 
-def _start_date_problems(settings: Settings, found: Mapping[str, _Found]) -> Iterator[str]:
+def _start_date_problems(settings: Settings, found: Mapping[str, Found]) -> Iterator[str]:
     start_date, name = settings.start_date, "CALLHISTORY_START_DATE"
     today = datetime.now(settings.timezone).date()
     if start_date is not None and not EARLIEST_START_DATE <= start_date <= today:
@@ -321,7 +335,7 @@ def _start_date_problems(settings: Settings, found: Mapping[str, _Found]) -> Ite
         yield _describe(name, wrong, found)
 
 
-def _misspelt(found: Mapping[str, _Found]) -> Iterator[str]:
+def _misspelt(found: Mapping[str, Found]) -> Iterator[str]:
     known = [str(field.validation_alias) for field in Settings.model_fields.values()]
     unset = [name for name in known if name not in found]
     for name in found:
@@ -330,9 +344,9 @@ def _misspelt(found: Mapping[str, _Found]) -> Iterator[str]:
                 yield f"{name} ({found[name].where}): no such setting; {meant} is probably meant"
 
 
-def _describe(name: str, message: str, found: Mapping[str, _Found]) -> str:
+def _describe(name: str, message: str, found: Mapping[str, Found]) -> str:
     wrong = message.removeprefix("Value error, ").removeprefix("Input ")
-    value, where = found.get(name, _Found("", "its default"))
+    value, where = found.get(name, Found("", "its default"))
     shown = "" if _UNSAFE_TO_SHOW.search(name) else f" {value[:60]!r}"
     return f"{name}{shown} ({where}): {wrong}"
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from pipelines.settings import Settings, load_settings, written
-from pipelines.settings.env_file import values_in
+from pipelines.settings import Found, Settings, found_values, load_settings, written
 
 SECRET = "***"  # noqa: S105 - what stands in a secret's place
-_DEFAULT = "default"
+DEFAULT = "default"
 _PLACES = frozenset({"CALLHISTORY_LAKE_URL", "CALLHISTORY_ARCHIVE_URL"})
 _WAREHOUSE_URL = "CALLHISTORY_WAREHOUSE_URL"
 _EMAIL = "STRINGEEX_EMAIL"
@@ -34,26 +32,21 @@ class SettingInForce:
 
 def settings_in_force(env_file: str | None = ".env") -> list[SettingInForce]:
     """Return every setting, in the order of the reference. Raises ``SettingsError`` when one is wrong."""
-    return list(_each(load_settings(env_file, require_api=False), env_file))
+    settings, found = load_settings(env_file, require_api=False), found_values(env_file)
+    return [
+        _in_force(str(field.validation_alias), getattr(settings, name), found)
+        for name, field in Settings.model_fields.items()
+    ]
 
 
-def _each(settings: Settings, env_file: str | None) -> Iterator[SettingInForce]:
-    in_file = values_in(env_file)
-    for field_name, field in Settings.model_fields.items():
-        name, value = str(field.validation_alias), getattr(settings, field_name)
-        origin = _DEFAULT
-        if os.environ.get(name):
-            origin = "environment"
-        elif in_file.get(name):
-            origin = os.path.abspath(str(env_file))
-        if name == _WAREHOUSE_URL:
-            yield SettingInForce(
-                name, SECRET if origin != _DEFAULT else written(field.default), origin, _place_of(value)
-            )
-        elif name in _PLACES:
-            yield SettingInForce(name, value if "@" not in value else SECRET, origin, _location(value))
-        else:
-            yield SettingInForce(name, SECRET if name == _EMAIL and value else _shown(value), origin)
+def _in_force(name: str, value: object, found: Mapping[str, Found]) -> SettingInForce:
+    origin = found[name].where if name in found else DEFAULT
+    if name == _WAREHOUSE_URL and isinstance(value, SecretStr):
+        shown = written(value) if origin == DEFAULT else SECRET
+        return SettingInForce(name, shown, origin, _place_of(value))
+    if name in _PLACES:
+        return SettingInForce(name, SECRET if "@" in str(value) else str(value), origin, _location(str(value)))
+    return SettingInForce(name, SECRET if name == _EMAIL and value else _shown(value), origin)
 
 
 def _shown(value: object) -> str:

@@ -30,12 +30,12 @@ def test_each_setting_says_where_it_came_from_and_what_a_relative_path_means(tmp
     assert found["CALLHISTORY_CONCURRENCY"] == {
         "name": "CALLHISTORY_CONCURRENCY",
         "value": "7",
-        "origin": "environment",
+        "origin": "in the environment",
         "means": None,
     }
     assert (found["CALLHISTORY_REGION"]["value"], found["CALLHISTORY_REGION"]["origin"]) == (
         "US",
-        str(tmp_path / ".env"),
+        "in .env",
     )
     assert found["CALLHISTORY_REREAD"]["value"] == "1d,2d"
     assert (found["CALLHISTORY_TIMEZONE"]["value"], found["CALLHISTORY_TIMEZONE"]["origin"]) == (
@@ -58,7 +58,7 @@ def test_no_secret_is_shown(tmp_path: Path, arguments: list[str]) -> None:
 
 def test_what_was_set_stands_first(tmp_path: Path) -> None:
     lines = callhistory_here("config", "show", cwd=tmp_path, settings={"CALLHISTORY_REGION": "US"}).stdout.splitlines()
-    assert lines[0] == "CALLHISTORY_REGION=US  # environment"
+    assert lines[0] == "CALLHISTORY_REGION=US  # in the environment"
     assert all(line.endswith("# default") for line in lines[1:])
 
 
