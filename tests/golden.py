@@ -21,12 +21,12 @@ from transforms.schema import TABLES
 
 MYSQL = mysql.dialect()
 MYSQL.server_version_info = (8, 0, 36)  # The generic dialect thinks of a MySQL that cannot cast to a double.
-DIALECTS: tuple[sa.Dialect, ...] = (
-    postgresql.dialect(),
-    MYSQL,
-    sqlite.dialect(),
-    DuckDbDialect(),
-)
+DIALECTS: dict[str, sa.engine.Dialect] = {
+    "postgresql": postgresql.dialect(),
+    "mysql": MYSQL,
+    "sqlite": sqlite.dialect(),
+    "duckdb": DuckDbDialect(),
+}
 VIEWS_VERSION = Path(__file__).parents[1] / "sinks/views/version.py"
 GOLDEN = Path(__file__).parent / "unit/golden"
 WINDOW_STARTS = {"version_1": {"window_start": datetime(2021, 7, 18, 17, tzinfo=UTC)}, "version_2": {}, "odd": {}}
@@ -64,7 +64,7 @@ def views_digest() -> str:
     texts = [
         f"{view.name} {view.query.compile(dialect=dialect, compile_kwargs={'literal_binds': True})} "
         f"{view.description} {view.columns}"
-        for dialect in DIALECTS
+        for dialect in DIALECTS.values()
         for view in declared
     ]
     return digest("\n".join(texts).encode())

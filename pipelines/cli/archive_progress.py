@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, TextColumn
 
-from pipelines.cli.output import Output, counted, file_size
+from pipelines.cli.output import Output, counted, file_size, time_taken
 from pipelines.cli.progress import ProgressLines
 
 if TYPE_CHECKING:
@@ -52,8 +51,7 @@ class ArchiveProgress:
         from pipelines.recordings.archive import Step
 
         state = (
-            f"{event.done:,} of {counted(event.due, 'recording')}, {file_size(event.bytes)}, "
-            f"{_duration(event.eta_seconds)} left"
+            f"{event.done:,} of {counted(event.due, 'recording')}, {file_size(event.bytes)}, {_left(event.eta_seconds)}"
         )
         with self._lock:
             if self._bar and self._task is not None:
@@ -65,10 +63,5 @@ class ArchiveProgress:
                 self._lines.log(state)
 
 
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "unknown time"
-    for unit, length in (("second", 1), ("minute", 60), ("hour", 3600)):
-        if seconds < 120 * length or unit == "hour":
-            return f"about {counted(math.ceil(seconds / length), unit)}"
-    raise AssertionError("an hour is the last unit")
+def _left(seconds: float | None) -> str:
+    return "unknown time left" if seconds is None else f"about {time_taken(seconds / 3600)} left"

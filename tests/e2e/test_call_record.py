@@ -10,25 +10,15 @@ from typing import Any
 import pytest
 
 from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
-from tests.e2e.command import Finished, account, callhistory_here
+from tests.e2e.place import Place
 from tests.exports import FIRST
 
 DAY = ("--from", str(FIRST), "--to", str(FIRST))
 
 
-class Place:
-    """A folder with an exported day, and the portal."""
-
-    def __init__(self, server: SimulatedPortal, folder: Path, warehouse_url: str) -> None:
-        self.portal, self.folder = server.portal, folder
-        self._settings = account(server.base_url, CALLHISTORY_WAREHOUSE_URL=warehouse_url)
-
-    def run(self, *arguments: str) -> Finished:
-        return callhistory_here(*arguments, cwd=self.folder, settings=self._settings)
-
-    def row(self) -> dict[str, Any]:
-        rows = self.portal.rows(0, 2**50)
-        return next(row for row in rows if row["recorded"] and row["participants"])
+def recorded_row(place: Place) -> dict[str, Any]:
+    """A call that has a recording and participants, as the portal serves it."""
+    return next(row for row in place.portal.rows(0, 2**50) if row["recorded"] and row["participants"])
 
 
 @pytest.fixture
@@ -44,7 +34,7 @@ def place(tmp_path: Path, warehouse_url: str) -> Iterator[Place]:
 
 
 def test_a_call_is_shown_with_what_it_was_its_recording_and_its_proof(place: Place) -> None:
-    row = place.row()
+    row = recorded_row(place)
     place.portal.update_call(row["id"], talk_duration=4321, contactname="Lê Thị Bình")
     assert place.run("backfill", *DAY, "--force").exit_code == 0
     found = place.run("calls", "show", row["id"], "--raw", "--json").json
@@ -75,7 +65,7 @@ def test_an_id_that_no_call_has_is_one_line(place: Place) -> None:
 
 @pytest.mark.parametrize("warehouse_url", ["sqlite"], indirect=True)
 def test_a_call_that_vanished_shows_when(place: Place) -> None:
-    row = place.row()
+    row = recorded_row(place)
     place.portal.remove_call(row["id"])
     for _ in range(2):
         place.run("backfill", *DAY, "--force")

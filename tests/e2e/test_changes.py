@@ -8,24 +8,14 @@ from pathlib import Path
 import pytest
 
 from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
-from tests.e2e.command import Finished, account, callhistory_here
+from tests.e2e.place import Place
 from tests.exports import FIRST
 
 DAY = ("--from", str(FIRST), "--to", str(FIRST))
 
 
-class Place:
-    """A folder with an exported day, and the portal."""
-
-    def __init__(self, server: SimulatedPortal, folder: Path, warehouse_url: str) -> None:
-        self.portal, self.folder = server.portal, folder
-        self._settings = account(server.base_url, CALLHISTORY_WAREHOUSE_URL=warehouse_url)
-
-    def run(self, *arguments: str) -> Finished:
-        return callhistory_here(*arguments, cwd=self.folder, settings=self._settings)
-
-    def export(self) -> None:
-        assert self.run("backfill", *DAY, "--force").exit_code == 0
+def export(place: Place) -> None:
+    assert place.run("backfill", *DAY, "--force").exit_code == 0
 
 
 @pytest.fixture
@@ -36,7 +26,7 @@ def place(tmp_path: Path, warehouse_url: str) -> Iterator[Place]:
     )
     with SimulatedPortal(portal) as server:
         place = Place(server, tmp_path, warehouse_url)
-        place.export()
+        export(place)
         yield place
 
 
@@ -49,11 +39,11 @@ def test_each_change_is_told_by_day_by_field_and_by_call(place: Place) -> None:
     place.portal.update_call(second["id"], talk_duration=4321, account_name="An")
     place.portal.remove_call(gone["id"])
     place.portal.add_call(third | {"id": "call-vn-1-LATE000000-1"})
-    place.export()
-    place.export()
+    export(place)
+    export(place)
     place.portal.update_call(first["id"], talk_duration=1)
     place.portal.add_call(gone)
-    place.export()
+    export(place)
 
     found = place.run("changes", "--json").json
     by_call = {(change["call_id"], change["kind"]) for change in found["changes"]}

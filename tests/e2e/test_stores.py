@@ -20,7 +20,7 @@ from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPorta
 from sinks.views import views
 from sinks.warehouse import Warehouse
 from tests.conftest import BACKENDS
-from tests.e2e.command import Finished, account, callhistory_here
+from tests.e2e.place import Place
 from tests.exports import FIRST, ZONE
 
 LAST = FIRST + timedelta(days=1)
@@ -32,21 +32,6 @@ NEW_SINCE_0_1_0 = {
     "calls": ("started_at_local",),
     "call_versions": ("started_at_local",),
 }
-
-
-class Place:
-    """A folder that the command runs in, and the portal's account."""
-
-    def __init__(self, server: SimulatedPortal, folder: Path, warehouse_url: str) -> None:
-        self.portal = server.portal
-        self.folder = folder
-        self._settings = account(server.base_url, CALLHISTORY_WAREHOUSE_URL=warehouse_url)
-
-    def run(self, *arguments: str, **settings: str) -> Finished:
-        return callhistory_here(*arguments, cwd=self.folder, settings=self._settings | settings)
-
-    def files(self) -> list[str]:
-        return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file())
 
 
 @pytest.fixture

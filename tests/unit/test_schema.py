@@ -10,11 +10,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
-from duckdb_engine import Dialect as DuckDbDialect
-from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import StatementError
 from sqlalchemy.schema import CreateTable
 
+from tests.golden import DIALECTS
 from transforms.schema import (
     CALL_PARTICIPANTS,
     CALL_VERSIONS,
@@ -31,13 +30,6 @@ from transforms.schema import (
     Table,
 )
 from transforms.types import LOGICAL_TYPES, TEXT
-
-DIALECTS: dict[str, sa.engine.Dialect] = {
-    "postgresql": postgresql.dialect(),
-    "mysql": mysql.dialect(),
-    "sqlite": sqlite.dialect(),
-    "duckdb": DuckDbDialect(),
-}
 
 EXPECTED: dict[str, tuple[str, str, str, str, str, str]] = {
     "text": ("string[pyarrow]", "string", "TEXT", "LONGTEXT", "TEXT", "TEXT"),
