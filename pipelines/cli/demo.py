@@ -6,23 +6,29 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from pipelines.cli.command import DONE, INCOMPLETE, command
 from pipelines.cli.export import days_table, run_in_process
-from pipelines.cli.output import Output, Report, counted
+from pipelines.cli.output import Output, Report, counted, table
+
+if TYPE_CHECKING:
+    from pipelines.settings import Settings
 
 _FOLDER = Path("data/demo")
 _LAKE = _FOLDER / "lake"
 _WAREHOUSE = _FOLDER / "warehouse.duckdb"
 _PARQUET = "data/demo/lake/calls/*/*.parquet"
 _PER_DAY = "SELECT call_date, count(*) AS calls, count(*) FILTER (status = 'missed') AS missed"
-_PER_STATUS = "SELECT direction, status, count(*) AS calls, avg(talk_seconds) // 1 AS average_talk_seconds"
+_METRICS = ("call_date", "calls", "answered", "missed", "abandoned", "service_level", "asa_seconds")
+_PER_DAY_IN_FIGURES = f"SELECT {', '.join(_METRICS)} FROM daily_metrics ORDER BY call_date DESC"  # noqa: S608 - our own names
+_DAYS_SHOWN = 3
 _ORDERED = "GROUP BY ALL ORDER BY ALL"
 
 
@@ -67,20 +73,31 @@ def demo(
         summary = run_in_process(
             output, settings, lambda pipeline, now: plan_days(pipeline, first, yesterday, now), Priority.EXPORT
         )
+        figures = _figures(settings)
     queries = {
         "parquet": _command(f"duckdb.sql('''{_PER_DAY} FROM '{_PARQUET}' {_ORDERED}''').show()"),
-        "database": _command(
-            f"duckdb.connect('{_WAREHOUSE.as_posix()}').sql('''{_PER_STATUS} FROM calls {_ORDERED}''').show()"
-        ),
+        "database": _command(f"duckdb.connect('{_WAREHOUSE.as_posix()}').sql('''{_PER_DAY_IN_FIGURES}''').show()"),
     }
     data = {
         **summary,
         "calls_made_up": calls,
         "parquet": str(_LAKE.resolve()),
         "database": str(_WAREHOUSE.resolve()),
+        "figures": figures,
         "queries": queries,
     }
     return Report(data, lambda console: _show(console, data), DONE if summary["complete"] else INCOMPLETE)
+
+
+def _figures(settings: Settings) -> list[dict[str, Any]]:
+    """Return what the view ``daily_metrics`` says of the newest days."""
+    import sqlalchemy as sa
+
+    from pipelines.context import open_stores_to_read
+
+    with open_stores_to_read(settings) as stores, stores.warehouse.reading() as connection:
+        rows = connection.execute(sa.text(_PER_DAY_IN_FIGURES)).mappings().fetchmany(_DAYS_SHOWN)
+        return [{**row, "call_date": str(row["call_date"])} for row in rows]
 
 
 def _forget_environment() -> None:
@@ -118,15 +135,29 @@ def _show(console: Console, data: dict[str, Any]) -> None:
     late = data["calls_made_up"] - data["calls"]
     if data["complete"] and late:
         console.print(f"{counted(late, 'more call')} will come late, as some calls do: a later export would find them.")
+    if data["figures"]:
+        console.print("\nThe newest days in figures (view daily_metrics):")
+        console.print(
+            table(("day", *(name.replace("_", " ") for name in _METRICS[1:])), map(_figure_row, data["figures"]))
+        )
     for error in data["errors"]:
         console.print(f"failed: {error}", markup=False, soft_wrap=True)
     console.print(f"\nParquet:  {data['parquet']}\nDatabase: {data['database']}", markup=False, soft_wrap=True)
     console.print("\nCalls per day, from the Parquet files:")
     console.print(data["queries"]["parquet"], markup=False, soft_wrap=True)
-    console.print("\nCalls by direction and status, from the database:")
+    console.print("\nEach day in figures, from the database:")
     console.print(data["queries"]["database"], markup=False, soft_wrap=True)
     console.print(
         "\nNext: set STRINGEEX_API_KEY_SID and STRINGEEX_API_KEY_SECRET, then run callhistory check and "
         "callhistory export.",
         soft_wrap=True,
     )
+
+
+def _figure_row(figures: Mapping[str, Any]) -> list[object]:
+    share, wait = figures["service_level"], figures["asa_seconds"]
+    shown = {
+        "service_level": None if share is None else f"{share:.0%}",
+        "asa_seconds": None if wait is None else f"{wait:.0f}",
+    }
+    return [shown.get(name, figures[name]) for name in _METRICS]
