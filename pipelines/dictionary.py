@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from pipelines.report.queries import QUERIES, printed
 from sinks.views import View, views
 from sinks.views.call_facts import ONE_OR_ZERO
 from transforms.columns import Column, Pii, Role, Table
@@ -76,7 +77,8 @@ def dictionary() -> list[Relation]:
 
 def as_json(relations: Sequence[Relation]) -> dict[str, Any]:
     """Return the dictionary as JSON can hold it."""
-    return {"relations": [asdict(relation) for relation in relations]}
+    queries = [{"name": query.name, "question": query.question, "sql": printed(query)} for query in QUERIES.values()]
+    return {"relations": [asdict(relation) for relation in relations], "report_queries": queries}
 
 
 def as_markdown(relations: Sequence[Relation]) -> str:
@@ -95,6 +97,11 @@ _INTRODUCTION = (
     "Instants are UTC; durations are whole seconds. In a view, a ratio is null where its denominator is 0, and both of "
     "its parts stand beside it. Occupancy (handle time by time at work) is not offered: call history does not say when "
     "an agent was idle."
+)
+_QUERIES_TITLE = "Queries of the report"
+_QUERIES_INTRODUCTION = (
+    "Every figure of `callhistory report` is a value of one of these, as DuckDB and PostgreSQL read them. "
+    "`:first_date` and `:last_date` are the first and the last local day, both included."
 )
 _HEADINGS = ("column", "type", "unit", "meaning", "source", "personal data", "example")
 
@@ -208,6 +215,9 @@ def _markdown(relations: Sequence[Relation]) -> Iterator[str]:
             name, *cells = (cell.replace("|", "\\|") for cell in _cells(entry))
             *cells, example = cells
             yield f"| `{name}` | {' | '.join(cells)} | `{example}` |"
+    yield f"\n# {_QUERIES_TITLE}\n\n{_QUERIES_INTRODUCTION}"
+    for query in QUERIES.values():
+        yield f"\n## Query: {query.name}\n\n{query.question}\n\n```sql\n{printed(query)}\n```"
 
 
 def _kind(relation: Relation) -> str:
@@ -234,4 +244,8 @@ def _html(relations: Sequence[Relation]) -> Iterator[str]:
         for entry in relation.columns:
             yield f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in _cells(entry))}</tr>"
         yield "</table>"
+    yield f"<h1>{_QUERIES_TITLE}</h1>\n<p>{html.escape(_QUERIES_INTRODUCTION).replace('`', '')}</p>"
+    for query in QUERIES.values():
+        yield f'<h2 id="query-{query.name}">{query.name}</h2>\n<p>{html.escape(query.question)}</p>'
+        yield f"<pre>{html.escape(printed(query))}</pre>"
     yield "</body>\n</html>"

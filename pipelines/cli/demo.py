@@ -7,7 +7,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _FOLDER = Path("data/demo")
 _LAKE = _FOLDER / "lake"
 _WAREHOUSE = _FOLDER / "warehouse.duckdb"
+_REPORT = _FOLDER / "report.html"
 _PARQUET = "data/demo/lake/calls/*/*.parquet"
 _PER_DAY = "SELECT call_date, count(*) AS calls, count(*) FILTER (status = 'missed') AS missed"
 _METRICS = ("call_date", "calls", "answered", "missed", "abandoned", "service_level", "asa_seconds")
@@ -74,6 +75,7 @@ def demo(
             output, settings, lambda pipeline, now: plan_days(pipeline, first, yesterday, now), Priority.EXPORT
         )
         figures = _figures(settings)
+        page = _report(settings, first, yesterday)
     queries = {
         "parquet": _command(f"duckdb.sql('''{_PER_DAY} FROM '{_PARQUET}' {_ORDERED}''').show()"),
         "database": _command(f"duckdb.connect('{_WAREHOUSE.as_posix()}').sql('''{_PER_DAY_IN_FIGURES}''').show()"),
@@ -83,6 +85,7 @@ def demo(
         "calls_made_up": calls,
         "parquet": str(_LAKE.resolve()),
         "database": str(_WAREHOUSE.resolve()),
+        "report": str(page.resolve()),
         "figures": figures,
         "queries": queries,
     }
@@ -98,6 +101,21 @@ def _figures(settings: Settings) -> list[dict[str, Any]]:
     with open_stores_to_read(settings) as stores, stores.warehouse.reading() as connection:
         rows = connection.execute(sa.text(_PER_DAY_IN_FIGURES)).mappings().fetchmany(_DAYS_SHOWN)
         return [{**row, "call_date": str(row["call_date"])} for row in rows]
+
+
+def _report(settings: Settings, first: date, last: date) -> Path:
+    """Write the report of the newest days, no more than it can hold; return where."""
+    from pipelines.context import open_stores_to_read, utc_now
+    from pipelines.report.figures import MOST_DAYS, read_figures
+    from pipelines.report.files import write_files
+    from pipelines.report.formats import Language
+    from pipelines.report.page import report_page
+
+    first = max(first, last - timedelta(days=MOST_DAYS - 1))
+    with open_stores_to_read(settings) as stores:
+        page = report_page(read_figures(stores, first, last, utc_now()), Language.ENGLISH)
+    write_files({_REPORT: page.encode()}, "Run the demo in a folder that you can write to.")
+    return _REPORT
 
 
 def _forget_environment() -> None:
@@ -142,7 +160,8 @@ def _show(console: Console, data: dict[str, Any]) -> None:
         )
     for error in data["errors"]:
         console.print(f"failed: {error}", markup=False, soft_wrap=True)
-    console.print(f"\nParquet:  {data['parquet']}\nDatabase: {data['database']}", markup=False, soft_wrap=True)
+    places = f"\nReport:   {data['report']}\nParquet:  {data['parquet']}\nDatabase: {data['database']}"
+    console.print(places, markup=False, soft_wrap=True)
     console.print("\nCalls per day, from the Parquet files:")
     console.print(data["queries"]["parquet"], markup=False, soft_wrap=True)
     console.print("\nEach day in figures, from the database:")

@@ -29,6 +29,7 @@ from pipelines.cli.output import Output, write_json
 from pipelines.cli.recordings import recordings
 from pipelines.cli.rejects import rejects
 from pipelines.cli.replay import replay
+from pipelines.cli.report import report
 from pipelines.cli.status import status
 from pipelines.cli.stores import stores
 from pipelines.cli.verify import verify
@@ -51,6 +52,7 @@ app.command("verify")(verify)
 app.command("replay")(replay)
 app.command("move")(move)
 app.command("changes")(changes)
+app.command("report")(report)
 app.command("check")(check)
 app.command("dictionary")(dictionary)
 app.command("live")(live)

@@ -9,6 +9,7 @@ from pipelines.flows.days import export_local_day
 from pipelines.flows.export import backfill_calls, export_calls, export_recent_calls
 from pipelines.flows.live import snapshot_live_calls
 from pipelines.flows.recordings import archive_recordings
+from pipelines.flows.report import write_report
 from pipelines.flows.verify import verify_calls
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "run_export_flow",
     "snapshot_live_calls",
     "verify_calls",
+    "write_report",
 ]

@@ -176,6 +176,12 @@ class Settings(BaseSettings):
     archive_url: Annotated[str, AfterValidator(read_storage_url)] = _setting(
         "CALLHISTORY_ARCHIVE_URL", "data/recordings", "Recordings: a folder, or an fsspec URL", repr=False
     )
+    report_url: Annotated[str, AfterValidator(read_storage_url)] = _setting(
+        "CALLHISTORY_REPORT_URL",
+        "data/reports",
+        "Reports that the flow writes: a folder, or an fsspec URL",
+        repr=False,
+    )
     timezone: Annotated[ZoneInfo, PlainValidator(read_timezone)] = _setting(
         "CALLHISTORY_TIMEZONE", ZoneInfo("Asia/Ho_Chi_Minh"), "Time zone of local days and hours"
     )

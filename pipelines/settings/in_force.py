@@ -12,7 +12,7 @@ from pipelines.settings import Found, Settings, found_values, load_settings, wri
 
 SECRET = "***"  # noqa: S105 - what stands in a secret's place
 DEFAULT = "default"
-_PLACES = frozenset({"CALLHISTORY_LAKE_URL", "CALLHISTORY_ARCHIVE_URL"})
+_PLACES = frozenset({"CALLHISTORY_LAKE_URL", "CALLHISTORY_ARCHIVE_URL", "CALLHISTORY_REPORT_URL"})
 _WAREHOUSE_URL = "CALLHISTORY_WAREHOUSE_URL"
 _EMAIL = "STRINGEEX_EMAIL"
 

@@ -20,6 +20,7 @@ class RunKind(StrEnum):
     BACKFILL = "backfill"
     ARCHIVE = "archive"
     VERIFY = "verify"
+    REPORT = "report"
 
     @property
     def is_scheduled(self) -> bool:
@@ -45,6 +46,8 @@ def problem_of(kind: RunKind, summary: Mapping[str, Any]) -> str | None:
         case RunKind.VERIFY:
             wrong = sum(not day["ok"] for day in summary["days"])
             return f"{wrong} of {len(summary['days'])} local days differ" if wrong else None
+        case RunKind.REPORT:
+            return None
         case RunKind.ARCHIVE:
             if summary["complete"]:
                 return None

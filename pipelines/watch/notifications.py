@@ -9,6 +9,7 @@ import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -89,8 +90,11 @@ def notified(settings: Settings, kind: RunKind, run: Callable[[], dict[str, Any]
     return summary
 
 
-def deliver(urls: Sequence[SecretStr], title: str, body: str, *, is_bad: bool) -> bool:
-    """Send a message; return whether it got to anybody. A failure is logged, not raised."""
+def deliver(urls: Sequence[SecretStr], title: str, body: str, *, is_bad: bool, attachment: Path | None = None) -> bool:
+    """Send a message; return whether it got to anybody. A failure is logged, not raised.
+
+    A service that takes no attachment is sent the text alone.
+    """
     import apprise
 
     # Its own words quote the addresses, which hold secrets.
@@ -103,7 +107,13 @@ def deliver(urls: Sequence[SecretStr], title: str, body: str, *, is_bad: bool) -
             # Loading its services imports a deprecated module of the standard library.
             warnings.simplefilter("ignore", DeprecationWarning)
             is_known = service.add(url.get_secret_value())
-        if is_known and service.notify(body=body, title=title, notify_type=kind, body_format=apprise.NotifyFormat.TEXT):
+        if is_known and service.notify(
+            body=body,
+            title=title,
+            notify_type=kind,
+            body_format=apprise.NotifyFormat.TEXT,
+            attach=None if attachment is None else str(attachment),
+        ):
             delivered = True
         else:
             why = "it was not taken" if is_known else "Apprise does not know such an address"

@@ -20,7 +20,7 @@ from sinks.views import (
 )
 from sinks.views.declaration import Relations, View
 
-__all__ = ["VIEWS", "View", "views"]
+__all__ = ["VIEWS", "View", "all_relations", "views"]
 
 VIEWS: Mapping[str, Callable[[Relations], View]] = {
     "calls_with_live": calls_with_live.view,
@@ -53,3 +53,8 @@ def views(tables: Mapping[str, sa.Table], schema: str | None = None) -> list[Vie
         relations[name] = view.relation(schema)
         declared.append(view)
     return declared
+
+
+def all_relations(tables: Mapping[str, sa.Table], schema: str | None = None) -> dict[str, sa.FromClause]:
+    """Return every table and every view by its name, as something to select from."""
+    return {**tables, **{view.name: view.relation(schema) for view in views(tables, schema)}}

@@ -229,14 +229,14 @@ def _look_at_the_run(sandbox: Sandbox, by_day: dict[str, int], profile: Path) ->
         backfill = http.get("/deployments/name/backfill_calls/on-demand").json()
     [coverage] = [artifact["id"] for artifact in artifacts if artifact["key"] == COVERAGE_ARTIFACT]
     ui = f"http://127.0.0.1:{sandbox.port}"
-    shown = browser.text_of(f"{ui}/runs/flow-run/{run['id']}", profile)
+    shown = browser.open_page(f"{ui}/runs/flow-run/{run['id']}", profile).text
     assert f" Runs {run['name']} " in shown
     assert " Completed " in shown
-    shown = browser.text_of(f"{ui}/artifacts/artifact/{coverage}", profile)
+    shown = browser.open_page(f"{ui}/artifacts/artifact/{coverage}", profile).text
     assert run["name"] in shown
     for day, calls in by_day.items():
         assert f"{day} complete {calls}" in shown
-    shown = browser.text_of(f"{ui}/deployments/deployment/{backfill['id']}/run", profile)
+    shown = browser.open_page(f"{ui}/deployments/deployment/{backfill['id']}/run", profile).text
     for parameter in ("first", "last", "force (Optional)", "concurrency (Optional)"):
         assert f" {parameter} " in shown
 

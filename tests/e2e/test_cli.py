@@ -8,6 +8,7 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import duckdb
@@ -334,6 +335,9 @@ def test_the_demo_ends_with_queries_that_work_as_printed(tmp_path):
     assert 0.9 * 700 < exported <= 700
     assert len(re.findall(r"^\d{4}-\d\d-\d\d .* yes$", demo.stdout, re.MULTILINE)) == 3
     assert (tmp_path / "data/demo/lake/calls").is_dir()
+
+    report = Path(re.search(r"^Report: +(.+)$", demo.stdout, re.MULTILINE)[1])
+    assert f'data-figure="calls" data-value="{exported}"' in report.read_text()
 
     commands = re.findall(r"^.*import duckdb.*$", demo.stdout, re.MULTILINE)
     assert len(commands) == 2

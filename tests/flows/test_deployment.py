@@ -41,6 +41,7 @@ SCHEDULES = {
     "export_recent_calls/hourly": ("0 * * * *", True),
     "archive_recordings/recordings": ("15 * * * *", True),
     "verify_calls/weekly": ("0 4 * * 0", True),
+    "write_report/report": ("0 6 * * 1", True),
     "snapshot_live_calls/live": ("* * * * *", False),
     "backfill_calls/on-demand": None,
 }

@@ -52,16 +52,17 @@ ROOMS = {
     "logs": "",
     "windows": "",
     "settings": "",
-    "dictionary": "",
     "simulator": "settings",
     "stringeex": "logs settings",
     "context": "settings stringeex windows",
     "export": "context logs stringeex windows",
     "watch": "context export logs settings stringeex windows",
+    "report": "context watch windows",
     "proof": "context export settings stringeex watch windows",
     "recordings": "context settings stringeex windows",
-    "flows": "context export logs proof recordings settings stringeex watch windows",
-    "cli": "context dictionary export flows logs proof recordings settings simulator stringeex watch windows",
+    "dictionary": "report",
+    "flows": "context export logs proof recordings report settings stringeex watch windows",
+    "cli": "context dictionary export flows logs proof recordings report settings simulator stringeex watch windows",
 }
 """The rooms of ``pipelines``, each with those it may import: only such as stand above it here."""
 

@@ -266,7 +266,7 @@ def test_a_password_that_can_be_told_is_used_as_it_is(password):
     assert (url.password, url.host, url.port, url.database) == (unquote(password), "host", 5432, "db")
 
 
-@pytest.mark.parametrize("name", ["CALLHISTORY_LAKE_URL", "CALLHISTORY_ARCHIVE_URL"])
+@pytest.mark.parametrize("name", ["CALLHISTORY_LAKE_URL", "CALLHISTORY_ARCHIVE_URL", "CALLHISTORY_REPORT_URL"])
 @pytest.mark.parametrize(
     "url",
     [

@@ -1,0 +1,1 @@
+"""The report: a page that a manager opens in a browser, and the same figures as CSV files."""
