@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, cached_property
 from types import MappingProxyType, TracebackType
 from typing import Any
 
@@ -19,7 +19,7 @@ from sqlalchemy.schema import CreateColumn, CreateSchema, SetColumnComment
 
 from sinks.backend import BUSY, LOST, Backend, in_full
 from sinks.dialects import backend_for
-from sinks.views import VIEWS, View, all_relations, views
+from sinks.views import VIEWS, View, views
 from sinks.views.version import DIGEST
 from transforms.errors import BusyError, CallHistoryError, CollisionError, DataError, StorageError
 from transforms.hashing import digest
@@ -46,6 +46,12 @@ class _Declaration:
     tables: Mapping[str, sa.Table]
     view_names: Sequence[str]
     digest: str
+    schema: str | None
+
+    @cached_property
+    def views(self) -> Sequence[View]:
+        """Every view, in the order to create them in. Most processes find them there, and need not know their SQL."""
+        return views(self.tables, self.schema)
 
 
 @cache
@@ -54,7 +60,7 @@ def _declaration(declared: tuple[Table, ...], schema: str | None) -> _Declaratio
     tables = {table.name: table.sql_table(metadata) for table in declared}
     view_names = tuple(VIEWS) if PIPELINE_STATE.name in tables else ()
     indexes = sorted(str(index.name) for table in tables.values() for index in table.indexes)
-    return _Declaration(MappingProxyType(tables), view_names, digest("\n".join([DIGEST, *indexes]).encode()))
+    return _Declaration(MappingProxyType(tables), view_names, digest("\n".join([DIGEST, *indexes]).encode()), schema)
 
 
 class Warehouse:
@@ -195,7 +201,7 @@ class Warehouse:
         statements: dict[str, str] = {}
         digests: dict[str, str] = {}
         anew: list[View] = []
-        for view in views(self.tables, self._schema):
+        for view in self._declaration.views:
             statement = in_full(connection, view.query)
             digests[view.name] = digest(f"{statement} {view.description} {view.columns}".encode())
             is_same = view.name in present and remembered.get(VIEW_STATE_PREFIX + view.name) == digests[view.name]
@@ -264,7 +270,7 @@ class Warehouse:
 
     def relations(self) -> dict[str, sa.FromClause]:
         """Return every table and view by its name, as something to select from."""
-        return all_relations(self.tables, self._schema)
+        return {**self.tables, **{view.name: view.relation(self._schema) for view in self._declaration.views}}
 
     def fetch(self, connection: sa.Connection, table: Table, query: sa.Select[tuple[Any, ...]]) -> Iterator[pa.Table]:
         """Yield the rows of ``query``, which selects columns of ``table``, in batches, in the declared types.
