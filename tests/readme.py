@@ -13,6 +13,7 @@ from pipelines.dictionary import as_markdown, dictionary
 from pipelines.settings import settings_reference
 from pipelines.watch.metrics import GAUGES, UP, UP_MEANING
 from sinks.views import views
+from tests import roles
 from transforms.schema import REQUEST_BUDGET, TABLES
 
 ROOT = Path(__file__).parents[1]
@@ -101,8 +102,14 @@ def expected(page: Path) -> str:
 
 
 DICTIONARY = ROOT / "transforms/DICTIONARY.md"
+ROLES = {
+    ROOT / "deployments/bi/roles-postgresql.sql": roles.postgresql,
+    ROOT / "deployments/bi/roles-mariadb.sql": roles.mariadb,
+}
 
 if __name__ == "__main__":
     DICTIONARY.write_text(as_markdown(dictionary()))
+    for file, text in ROLES.items():
+        file.write_text(text())
     for page in PARTS:
         page.write_text(expected(page))

@@ -1,0 +1,42 @@
+-- Two roles that only read, for BI tools. Neither sees rejected rows or what the export notes for itself.
+--   callhistory_figures  figures: no column of these relations tells of a person
+--   callhistory_people   the same, and numbers, names and single calls
+-- Run it as the user that exports, and again after each upgrade: a view that was made anew has lost its rights.
+-- The exporting user needs GRANT OPTION on its database; an administrator can run it as well.
+-- Then, for a user of a BI tool:
+--   GRANT callhistory_figures TO bi_user;  SET DEFAULT ROLE callhistory_figures FOR bi_user;
+CREATE ROLE IF NOT EXISTS callhistory_figures;
+CREATE ROLE IF NOT EXISTS callhistory_people;
+GRANT SELECT ON metric_parameters TO callhistory_figures;
+GRANT SELECT ON completeness TO callhistory_figures;
+GRANT SELECT ON late_changes_by_age TO callhistory_figures;
+GRANT SELECT ON dates TO callhistory_figures;
+GRANT SELECT ON daily_metrics TO callhistory_figures;
+GRANT SELECT ON hourly_metrics TO callhistory_figures;
+GRANT SELECT ON interval_metrics TO callhistory_figures;
+GRANT SELECT ON number_daily TO callhistory_figures;
+GRANT SELECT ON campaign_daily TO callhistory_figures;
+GRANT SELECT ON first_contact_resolution TO callhistory_figures;
+GRANT SELECT ON concurrency_daily TO callhistory_figures;
+GRANT SELECT ON metric_parameters TO callhistory_people;
+GRANT SELECT ON completeness TO callhistory_people;
+GRANT SELECT ON late_changes_by_age TO callhistory_people;
+GRANT SELECT ON dates TO callhistory_people;
+GRANT SELECT ON daily_metrics TO callhistory_people;
+GRANT SELECT ON hourly_metrics TO callhistory_people;
+GRANT SELECT ON interval_metrics TO callhistory_people;
+GRANT SELECT ON number_daily TO callhistory_people;
+GRANT SELECT ON campaign_daily TO callhistory_people;
+GRANT SELECT ON first_contact_resolution TO callhistory_people;
+GRANT SELECT ON concurrency_daily TO callhistory_people;
+GRANT SELECT ON calls TO callhistory_people;
+GRANT SELECT ON call_participants TO callhistory_people;
+GRANT SELECT ON call_versions TO callhistory_people;
+GRANT SELECT ON recordings TO callhistory_people;
+GRANT SELECT ON calls_with_live TO callhistory_people;
+GRANT SELECT ON call_facts TO callhistory_people;
+GRANT SELECT ON agent_daily TO callhistory_people;
+GRANT SELECT ON agents TO callhistory_people;
+GRANT SELECT ON repeat_calls TO callhistory_people;
+GRANT SELECT ON missed_call_recovery TO callhistory_people;
+GRANT SELECT ON missed_calls_to_recover TO callhistory_people;
