@@ -23,7 +23,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-unit: $(VENV)/.installed-dev
+unit: $(VENV)/.installed-dev $(VENV)/.installed-dbt
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 bench: $(VENV)/.installed-bench  ## Side by side with dlt and a bare script; writes tests/benchmarks/RESULTS.md
@@ -41,6 +41,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) --editable '.[all,dev]'
+	touch $@
+
+# dbt has an environment of its own: it wants other versions of what Prefect needs too. Wheels only: one of its parts
+# would otherwise be compiled.
+$(VENV)/.installed-dbt: deployments/bi/dbt/requirements.txt | $(BIN)/python
+	$(PYTHON) -m venv $(VENV)/dbt
+	$(VENV)/dbt/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --requirement $<
 	touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed-dev

@@ -154,7 +154,7 @@ _KNOWN: Mapping[str, Column] = {
 
 
 def _entry_of_view(view: View, column: sa.ColumnElement[Any]) -> Entry:
-    name = column.name
+    name = str(column.name)  # SQLAlchemy's own kind of text for names is of no use to who writes YAML
     meaning = view.columns[name]
     known = _KNOWN.get(name)
     if known is not None and meaning == known.description:

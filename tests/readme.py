@@ -14,6 +14,7 @@ from pipelines.settings import settings_reference
 from pipelines.watch.metrics import GAUGES, UP, UP_MEANING
 from sinks.views import views
 from tests import roles
+from tests.dbt_sources import sources
 from transforms.schema import REQUEST_BUDGET, TABLES
 
 ROOT = Path(__file__).parents[1]
@@ -102,6 +103,7 @@ def expected(page: Path) -> str:
 
 
 DICTIONARY = ROOT / "transforms/DICTIONARY.md"
+DBT_SOURCES = ROOT / "deployments/bi/dbt/models/sources.yml"
 ROLES = {
     ROOT / "deployments/bi/roles-postgresql.sql": roles.postgresql,
     ROOT / "deployments/bi/roles-mariadb.sql": roles.mariadb,
@@ -109,6 +111,7 @@ ROLES = {
 
 if __name__ == "__main__":
     DICTIONARY.write_text(as_markdown(dictionary()))
+    DBT_SOURCES.write_text(sources())
     for file, text in ROLES.items():
         file.write_text(text())
     for page in PARTS:
