@@ -120,6 +120,11 @@ def raw_folder(call_date: date) -> str:
     return f"raw/call_date={call_date}"
 
 
+def raw_dates(storage: Storage) -> set[date]:
+    """Return the local days that have a file."""
+    return {RawFile.parse(name).call_date for name in storage.names("raw", _SUFFIX)}
+
+
 def raw_files(storage: Storage, call_date: date) -> list[RawFile]:
     """Return the day's files, sorted by window and then by ``read_at``."""
     return sorted(RawFile.parse(name) for name in storage.names(raw_folder(call_date), _SUFFIX))

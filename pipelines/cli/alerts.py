@@ -24,7 +24,7 @@ def alerts(
         typer.Option("--notify", help="Tell CALLHISTORY_NOTIFY_URLS of alerts that began or are over since last time."),
     ] = False,
 ) -> Report:
-    """Show what an operator has to look at: incomplete days, stale data, abnormal volumes; from the warehouse alone.
+    """Show what has to be looked at: incomplete days, stale data, rejects, abnormal volumes; from the warehouse alone.
 
     Ends with exit code 3 when there is anything.
     """

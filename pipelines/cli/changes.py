@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, time, timedelta
+from datetime import datetime, time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,10 +15,6 @@ from pipelines.cli.output import Output, Report, table
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
-
-
-_ONE_DAY = timedelta(days=1)
-_NAMED_DAYS = {"today": timedelta(), "yesterday": _ONE_DAY}
 
 
 @command
@@ -53,15 +49,13 @@ def _instant(since: str, now: datetime, zone: ZoneInfo) -> datetime:
     from pipelines.settings.values import read_duration
 
     today = now.astimezone(zone).date()
-    if since in _NAMED_DAYS:
-        day = today - _NAMED_DAYS[since]
-    elif since[-1:] in ("d", "h", "m"):
+    if since[-1:] in ("d", "h", "m"):
         try:
             return now - read_duration(since)
         except ValueError as error:
             raise UsageError(f"--since {since!r}: {error}") from error
     else:
-        day = parse_date("--since", since)
+        day = parse_date("--since", since, today)
     if day > today:
         raise UsageError(f"--since {day} is in the future: today is {today}")
     return datetime.combine(day, time(), zone)

@@ -48,10 +48,13 @@ def check(output: Output) -> Report:
         "ok": is_ok,
         "checks": [{"name": result.name, "ok": result.is_ok, "message": result.message} for result in results],
     }
-    return Report(data, lambda console: _show(console, results), DONE if is_ok else WRONG_USAGE if problem else FAILED)
+    return Report(
+        data, lambda console: show_checks(console, results), DONE if is_ok else WRONG_USAGE if problem else FAILED
+    )
 
 
-def _show(console: Console, results: Sequence[CheckResult]) -> None:
+def show_checks(console: Console, results: Sequence[CheckResult]) -> None:
+    """Show what was tried, one line each."""
     for result in results:
         console.print("ok    " if result.is_ok else "FAILED", style="green" if result.is_ok else "bold red", end=" ")
         console.print(f"{result.name}: {result.message}", markup=False, soft_wrap=True)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from pipelines.cli.command import DONE, INCOMPLETE, UsageError, command
-from pipelines.cli.dates import parse_date
+from pipelines.cli.command import DONE, INCOMPLETE, command
+from pipelines.cli.dates import From, Last, To, given_range
 from pipelines.cli.drift import drift_line
 from pipelines.cli.output import Output, Report, counted, table, time_taken
 from pipelines.cli.progress import RunProgress, tell_retries
@@ -54,8 +54,9 @@ def export(output: Output) -> Report:
 @command
 def backfill(
     output: Output,
-    first: Annotated[str, typer.Option("--from", metavar="DATE", help="First local day, such as 2026-01-31.")],
-    last: Annotated[str, typer.Option("--to", metavar="DATE", help="Last local day, included.")],
+    first: From = None,
+    last: To = None,
+    newest: Last = None,
     force: Annotated[bool, typer.Option("--force", help="Read again what is complete or settled, too.")] = False,
     accept_vanished: Annotated[
         bool,
@@ -81,15 +82,10 @@ def backfill(
 
     With PREFECT_API_URL in the environment it runs as a Prefect flow.
     """
-    first_date, last_date = parse_date("--from", first), parse_date("--to", last)
-    if first_date > last_date:
-        raise UsageError(f"--from {first_date} is after --to {last_date}: swap them")
     from pipelines.settings import load_settings
 
     settings = load_settings(require_api=not dry_run)
-    today = datetime.now(settings.timezone).date()
-    if last_date > today:
-        raise UsageError(f"--to {last_date} is in the future: in {settings.timezone.key} it is {today}")
+    first_date, last_date = given_range(first, last, datetime.now(settings.timezone), newest)
     if dry_run:
         return _dry_run(settings, first_date, last_date, force=force)
     if dask is not None or os.environ.get("PREFECT_API_URL"):

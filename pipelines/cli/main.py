@@ -22,6 +22,7 @@ from pipelines.cli.dictionary import dictionary
 from pipelines.cli.drift import drift
 from pipelines.cli.export import backfill, export
 from pipelines.cli.greetings import greetings
+from pipelines.cli.init import init
 from pipelines.cli.live import live
 from pipelines.cli.metrics import metrics
 from pipelines.cli.move import move
@@ -43,6 +44,7 @@ app = typer.Typer(
     context_settings={"max_content_width": 120, "help_option_names": ["-h", "--help"]},
 )
 app.command("demo")(demo)
+app.command("init")(init)
 app.command("export")(export)
 app.command("backfill")(backfill)
 app.command("status")(status)

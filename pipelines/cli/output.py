@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from pipelines.logs import LoggedLines, logger, set_up_logs
 
 _WIDTH_WITHOUT_TERMINAL = 120
+_WIDER_THAN_ANY_TABLE = 10_000
 
 
 @dataclass(frozen=True)
@@ -71,14 +74,41 @@ def write_json(data: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+class FittingTable:
+    """A table that never cuts a cell: where the terminal is too narrow for it, each row is a list of its own."""
+
+    def __init__(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        self._columns = columns
+        self._rows = rows
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        side_by_side = self._side_by_side()
+        needed = Measurement.get(console, options.update(max_width=_WIDER_THAN_ANY_TABLE), side_by_side).minimum
+        if needed <= options.max_width:
+            yield side_by_side
+        else:
+            yield from self._stacked()
+
+    def _side_by_side(self) -> Table:
+        shown = Table(box=None, pad_edge=False, header_style="bold")
+        for position, name in enumerate(self._columns):
+            shown.add_column(name, justify="left" if position == 0 else "right", no_wrap=True)
+        for row in self._rows:
+            shown.add_row(*row)
+        return shown
+
+    def _stacked(self) -> Iterator[Text]:
+        width = max(map(len, self._columns))
+        for number, row in enumerate(self._rows):
+            if number:
+                yield Text()
+            for name, cell in zip(self._columns, row, strict=True):
+                yield Text.assemble((f"{name:<{width}}", "bold"), "  ", cell, overflow="fold")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> FittingTable:
     """Return a table whose first column is text and whose numbers stand under one another."""
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for position, name in enumerate(columns):
-        shown.add_column(name, justify="left" if position == 0 else "right", no_wrap=True)
-    for row in rows:
-        shown.add_row(*map(_cell, row))
-    return shown
+    return FittingTable(columns, [tuple(map(_cell, row)) for row in rows])
 
 
 def counted(number: int, singular: str, plural: str | None = None) -> str:

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from pipelines.cli.command import DONE, command
-from pipelines.cli.dates import date_range
+from pipelines.cli.dates import From, Last, To, date_range
 from pipelines.cli.output import Output, Report, counted, table
 from pipelines.cli.replay import carry_out, replay_report
 
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 _PAYLOADS_SHOWN = 10
 
-_From = Annotated[str | None, typer.Option("--from", metavar="DATE", help="First local day; by default all days.")]
-_To = Annotated[str | None, typer.Option("--to", metavar="DATE", help="Last local day, included.")]
-
 rejects = typer.Typer(name="rejects", help="Rows that cannot be a call: the quarantine.", no_args_is_help=True)
 
 
@@ -29,8 +26,9 @@ rejects = typer.Typer(name="rejects", help="Rows that cannot be a call: the quar
 @command
 def list_(
     output: Output,
-    first: _From = None,
-    last: _To = None,
+    first: From = None,
+    last: To = None,
+    newest: Last = None,
     show_payload: Annotated[
         bool,
         typer.Option("--show-payload", help="Show up to ten payloads of each line: customers' data, as served."),
@@ -40,7 +38,7 @@ def list_(
     from pipelines.settings import load_settings
 
     settings = load_settings(require_api=False)
-    first_date, last_date = date_range(first, last, datetime.now(settings.timezone).date())
+    first_date, last_date = date_range(first, last, datetime.now(settings.timezone), newest)
     from pipelines.context import open_stores_to_read
     from pipelines.proof.rejects import list_rejects
 
@@ -52,7 +50,7 @@ def list_(
 
 @rejects.command("retry")
 @command
-def retry(output: Output, first: _From = None, last: _To = None) -> Report:
+def retry(output: Output, first: From = None, last: To = None, newest: Last = None) -> Report:
     """Read the quarantined rows again, from the raw copy: after a new version that understands them.
 
     Replays the windows that have rejected rows; what is a call now becomes one.
@@ -60,7 +58,7 @@ def retry(output: Output, first: _From = None, last: _To = None) -> Report:
     from pipelines.settings import load_settings
 
     settings = load_settings(require_api=False)
-    first_date, last_date = date_range(first, last, datetime.now(settings.timezone).date())
+    first_date, last_date = date_range(first, last, datetime.now(settings.timezone), newest)
     from pipelines.context import open_stores_in_use
     from pipelines.proof.rejects import count_rejects, list_rejects
     from pipelines.proof.replay import plan_replay

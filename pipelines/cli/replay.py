@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from pipelines.cli.command import DONE, INCOMPLETE, command
-from pipelines.cli.dates import date_range, parse_date
+from pipelines.cli.dates import From, Last, To, date_range
 from pipelines.cli.output import Output, Report, counted, table
 
 if TYPE_CHECKING:
@@ -24,26 +24,32 @@ _WORDS = {"nothing": "right as it is", "in_place": "in place", "anew": "anew", "
 @command
 def replay(
     output: Output,
-    first: Annotated[str, typer.Option("--from", metavar="DATE", help="First local day, such as 2026-01-31.")],
-    last: Annotated[str, typer.Option("--to", metavar="DATE", help="Last local day, included.")],
+    first: From = None,
+    last: To = None,
+    newest: Last = None,
     diff: Annotated[
         bool, typer.Option("--diff", help="Only show what would differ: rows, columns, examples; write nothing.")
     ] = False,
 ) -> Report:
     """Rebuild lake and warehouse from the raw copy, without the API and without credentials.
 
-    What is as the raw copy makes it is not touched. Into an empty warehouse the same values, times and versions come
-    out as when they were exported, and the same Parquet files byte for byte.
+    Without a range, all days. What is as the raw copy makes it is not touched. Into an empty warehouse the same values,
+    times and versions come out as when they were exported, and the same Parquet files byte for byte.
     """
     from pipelines.settings import load_settings
 
     settings = load_settings(require_api=False)
-    first_date, last_date = parse_date("--from", first), parse_date("--to", last)
-    date_range(first, last, datetime.now(settings.timezone).date())
+    now = datetime.now(settings.timezone)
+    first_date, last_date = date_range(first, last, now, newest)
     from pipelines.context import open_stores
-    from pipelines.proof.replay import plan_replay
+    from pipelines.proof.replay import known_days, plan_replay
 
     with open_stores(settings) as stores:
+        if first_date is None or last_date is None:
+            known = known_days(stores)
+            first_date = first_date or min(known, default=now.date())
+            last_date = last_date or max(known, default=now.date())
+        output.log(f"replaying the local days from {first_date} to {last_date}")
         plans = plan_replay(stores, first_date, last_date, with_values=diff)
         if not diff:
             carry_out(output, stores, plans)

@@ -9,11 +9,11 @@ import typer
 from rich.console import Console
 
 from pipelines.cli.command import DONE, UsageError, command
-from pipelines.cli.dates import date_range
+from pipelines.cli.dates import From, Last, To, date_range
 from pipelines.cli.output import Output, Report, counted
 
 if TYPE_CHECKING:
-    from datetime import date
+    from datetime import date, datetime
 
 _LANGUAGES = ("en", "vi")
 
@@ -21,12 +21,9 @@ _LANGUAGES = ("en", "vi")
 @command
 def report(
     output: Output,
-    first: Annotated[
-        str | None, typer.Option("--from", metavar="DATE", help="First local day; unset: six days before the last.")
-    ] = None,
-    last: Annotated[
-        str | None, typer.Option("--to", metavar="DATE", help="Last local day, included; unset: yesterday.")
-    ] = None,
+    first: From = None,
+    last: To = None,
+    newest: Last = None,
     language: Annotated[str, typer.Option("--language", help="en or vi: English or Vietnamese.")] = "en",
     file: Annotated[
         Path | None,
@@ -36,7 +33,7 @@ def report(
         Path | None, typer.Option("--csv", help="Write the figures as CSV files into this folder.")
     ] = None,
 ) -> Report:
-    """Write a report of a range of days: one HTML file for any browser, without network; or CSV files.
+    """Write a report of some days, by default the last seven: an HTML file for any browser, or CSV files.
 
     It begins with how far the days are proven complete. The files name customers and agents: only you can read them.
     """
@@ -53,7 +50,7 @@ def report(
     from pipelines.report.page import report_page
 
     now = utc_now()
-    from_date, to_date = _range(first, last, now.astimezone(settings.timezone).date())
+    from_date, to_date = _range(first, last, newest, now.astimezone(settings.timezone))
     with open_stores_to_read(settings) as stores:
         figures = read_figures(stores, from_date, to_date, now)
     contents = {}
@@ -73,13 +70,14 @@ def report(
     return Report(data, lambda console: _show(console, data), DONE)
 
 
-def _range(first: str | None, last: str | None, today: date) -> tuple[date, date]:
+def _range(first: str | None, last: str | None, newest: str | None, now: datetime) -> tuple[date, date]:
     from datetime import timedelta
 
     from pipelines.report.figures import MOST_DAYS
 
-    from_date, to_date = date_range(first, last, today)
-    to_date = to_date or max(today - timedelta(days=1), from_date or today - timedelta(days=1))
+    from_date, to_date = date_range(first, last, now, newest)
+    yesterday = now.date() - timedelta(days=1)
+    to_date = to_date or max(yesterday, from_date or yesterday)
     from_date = from_date or to_date - timedelta(days=6)
     if (to_date - from_date).days >= MOST_DAYS:
         raise UsageError(f"{from_date} to {to_date} is more than {MOST_DAYS} days: choose fewer with --from and --to")

@@ -47,7 +47,7 @@ def status(output: Output) -> Report:
 
     with open_stores_to_read(settings) as stores:
         found = read_status(stores, utc_now())
-    alerts = find_alerts(found, settings.stale_after)
+    alerts = find_alerts(found, settings.stale_after, settings.reject_alert)
     data = {**found.to_dict(), "alerts": [alert.to_dict() for alert in alerts]}
     return Report(data, lambda console: _show(console, found, len(alerts)), DONE if found.is_whole else INCOMPLETE)
 
@@ -55,7 +55,7 @@ def status(output: Output) -> Report:
 def _show(console: Console, found: Status, alerts: int) -> None:
     for month in _calendar(found.days):
         console.print(month)
-    console.print(_LEGEND, soft_wrap=True)
+    console.print(_LEGEND)
     gaps = [str(first) if first == last else f"{first} to {last}" for first, last in found.gaps]
     newest = found.newest_instant
     lines = {

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from pipelines.cli.command import DONE, INCOMPLETE, command
-from pipelines.cli.dates import date_range
+from pipelines.cli.dates import From, Last, To, date_range
 from pipelines.cli.output import Output, Report, counted, table
 from pipelines.cli.progress import tell_retries
 
@@ -24,25 +24,22 @@ _DIFFERENCES_SHOWN = 40
 @command
 def verify(
     output: Output,
-    first: Annotated[
-        str | None, typer.Option("--from", metavar="DATE", help="First local day; by default the export's first.")
-    ] = None,
-    last: Annotated[
-        str | None, typer.Option("--to", metavar="DATE", help="Last local day, included; by default today.")
-    ] = None,
+    first: From = None,
+    last: To = None,
+    newest: Last = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Leave the API out; needs no credentials and sends no request.")
     ] = False,
 ) -> Report:
     """Recount API, raw copy, lake and warehouse from scratch, value for value, and say where they differ.
 
-    Changes nothing. Costs one request per window, and a full read of those whose count differs. Ends with exit code 3
-    when anything differs.
+    Without a range, all days. Changes nothing. Costs one request per window, and a full read of those whose count
+    differs. Ends with exit code 3 when anything differs.
     """
     from pipelines.settings import load_settings
 
     settings = load_settings(require_api=not offline)
-    first_date, last_date = date_range(first, last, datetime.now(settings.timezone).date())
+    first_date, last_date = date_range(first, last, datetime.now(settings.timezone), newest)
     from pipelines.context import open_pipeline_to_read, open_stores_to_read
     from pipelines.proof.verify import days_to_verify, verify_day
     from pipelines.stringeex.request_budget import Priority
@@ -55,7 +52,10 @@ def verify(
         open_stores_to_read(settings, reads_lake=True) if offline else open_pipeline_to_read(settings, Priority.VERIFY)
     )
     with opened as stores:
-        for day in days_to_verify(stores, first_date, last_date, now):
+        planned = days_to_verify(stores, first_date, last_date, now)
+        if planned:
+            output.log(f"verifying {counted(len(planned), 'local day')}: {planned[0]} to {planned[-1]}")
+        for day in planned:
             days.append(verify_day(stores, day, now, offline=offline))
             output.log(f"{day} {'ok' if days[-1].is_right else 'DIFFERS'}")
     is_right = all(day.is_right for day in days)

@@ -26,7 +26,7 @@ from pipelines.proof.verify import compare_window, fill_from_raw
 from pipelines.windows import Window, day_bounds, days_between, local_date
 from sinks.comparison import Comparison, Difference, Kind, Place, TableDifference
 from sinks.ledger import ClaimedDay, LedgerRow, WindowStatus, attempt_of
-from sinks.raw import RawFile, Verdict, raw_files, read_raw
+from sinks.raw import RawFile, Verdict, raw_dates, raw_files, read_raw
 from sinks.spool import BATCH_ROWS
 from sinks.window_rows import moved_calls
 from transforms.errors import CallHistoryError, ClaimLostError, DataError, SettingsError
@@ -94,6 +94,11 @@ class WindowReplay:
             "files_written": sum(published.files_written for published in self.published),
             "error": self.error,
         }
+
+
+def known_days(stores: Stores) -> set[date]:
+    """Return the local days that the raw copy or the ledger has."""
+    return {*raw_dates(stores.lake.storage), *(row.call_date for row in stores.ledger.rows())}
 
 
 def plan_replay(

@@ -228,6 +228,13 @@ class Settings(BaseSettings):
         timedelta(hours=36),
         "How long a closed day may be incomplete, and how old the newest data may get, before it is an alert",
     )
+    reject_alert: float = _setting(
+        "CALLHISTORY_REJECT_ALERT",
+        0.01,
+        "Share of a day's rows that cannot be a call from which on it is an alert, if they are five at least",
+        ge=0,
+        le=1,
+    )
     notify_urls: Annotated[tuple[SecretStr, ...], NoDecode, PlainValidator(read_notify_urls)] = _setting(
         "CALLHISTORY_NOTIFY_URLS", (), "Whom to tell of alerts and failed runs: Apprise URLs separated by commas"
     )

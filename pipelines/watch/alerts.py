@@ -19,6 +19,8 @@ FEWEST_KNOWN_DAYS = 4
 DAYS_JUDGED = 7
 LARGEST_Z_SCORE = 3.5
 SMALLEST_DEVIATION = 0.5
+FEWEST_REJECTS = 5
+"""Fewer rows that cannot be a call are no sign of a fault that concerns more than these."""
 FEWEST_CALLS = 13
 """Where so many are expected, no call at all is no chance: under a Poisson law, two days in a million."""
 _DEVIATIONS_PER_MAD = 0.6745
@@ -30,6 +32,7 @@ class AlertKind(StrEnum):
 
     HELD = "held"
     DISPUTED = "disputed"
+    REJECTS = "rejects"
     INCOMPLETE = "incomplete"
     STALE = "stale"
     ABNORMAL_VOLUME = "abnormal_volume"
@@ -64,22 +67,25 @@ class Alert:
 
 def read_alerts(stores: Stores, now: datetime) -> list[Alert]:
     """Return what has to be looked at, as the warehouse has it; nothing is written, and the API is not asked."""
-    return find_alerts(read_status(stores, now), stores.settings.stale_after)
+    settings = stores.settings
+    return find_alerts(read_status(stores, now), settings.stale_after, settings.reject_alert)
 
 
-def find_alerts(status: Status, stale_after: timedelta) -> list[Alert]:
+def find_alerts(status: Status, stale_after: timedelta, reject_share: float) -> list[Alert]:
     """Return what has to be looked at, the most urgent first.
 
     A window that is held is an alert at once, for it waits for somebody; one that is otherwise disputed when its day
     has been over for ``stale_after``. A closed day that is failed or missing is an alert when it has been so for that
     long; the newest certified instant when it is older. With a run per night and the default of 36 hours, the run that
-    should have mended it has then come and gone too.
+    should have mended it has then come and gone too. A day is one as well when at least five of its rows, and more
+    than ``reject_share`` of them, cannot be a call; today's too, for it gets no better by waiting.
     """
     return [
         *_held(status),
         *_stale(status, stale_after),
         *_incomplete(status, stale_after),
         *_disputed(status, stale_after),
+        *_rejects(status, reject_share),
         *_abnormal_volumes(status),
     ]
 
@@ -140,6 +146,25 @@ def _disputed(status: Status, stale_after: timedelta) -> Iterator[Alert]:
                 f"{day} is published as served, and not proven: {windows[0].error}",
                 min(window.since for window in windows),
                 "each export reads it again; if it stays so, ask the provider why its count and its calls differ",
+            )
+
+
+def _rejects(status: Status, reject_share: float) -> Iterator[Alert]:
+    """Judge the last week and today: older rows are known by then, and stay in ``rejected_rows``."""
+    today = local_date(status.at, status.timezone)
+    for day in status.days:
+        if day.call_date < today - DAYS_JUDGED * ONE_DAY:
+            continue
+        rows = day.calls + day.rejected
+        if day.rejected >= FEWEST_REJECTS and day.rejected > reject_share * rows:
+            yield Alert(
+                AlertKind.REJECTS,
+                f"{AlertKind.REJECTS.value} {day.call_date}",
+                f"{day.rejected:,} of {rows:,} rows of {day.call_date} cannot be a call",
+                min(day_bounds(day.call_date, status.timezone)[1], status.at),
+                f"callhistory rejects list --from {day.call_date} --to {day.call_date} tells the field at fault: "
+                "mend it at the source, or ask for a version that reads it",
+                ends_at=day_bounds(day.call_date + DAYS_JUDGED * ONE_DAY, status.timezone)[1],
             )
 
 

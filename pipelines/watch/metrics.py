@@ -142,7 +142,7 @@ GAUGES = (
 def read(stores: Stores) -> Reading:
     """Look at the warehouse; nothing is written, and the API is not asked."""
     status = read_status(stores, utc_now())
-    alerts = find_alerts(status, stores.settings.stale_after)
+    alerts = find_alerts(status, stores.settings.stale_after, stores.settings.reject_alert)
     run_ends = {kind: read_run_end(stores.state, kind) for kind in RunKind}
     return Reading(
         status,

@@ -38,7 +38,7 @@ GAP_STATES = frozenset({DayState.FAILED, DayState.MISSING})
 
 @dataclass(frozen=True)
 class DayStatus:
-    """A local day, and its ``calls`` in lake and warehouse; rows that cannot be a call are none.
+    """A local day, and its ``calls`` in lake and warehouse; rows that cannot be a call are none, but ``rejected``.
 
     It is settled when it will not be read again, complete when it is certified as a whole and will be, provisional
     while it is still open and certified so far, running while a run has claimed it, failed when a window of it failed,
@@ -52,6 +52,7 @@ class DayStatus:
     state: DayState
     calls: int
     incomplete_since: datetime | None = None
+    rejected: int = 0
 
 
 @dataclass(frozen=True)
@@ -255,7 +256,11 @@ def _day_status(stores: Stores, day: date, rows: Sequence[LedgerRow], now: datet
     state = _state(rows, [row for _, row in begun], now)
     since = (_due_since(window, row, now) for window, row in begun if not _is_certified(row))
     return DayStatus(
-        day, state, sum(row.lake_rows or 0 for row in rows), min(since, default=None) if state in GAP_STATES else None
+        day,
+        state,
+        calls=sum(row.lake_rows or 0 for row in rows),
+        incomplete_since=min(since, default=None) if state in GAP_STATES else None,
+        rejected=sum(row.rejected or 0 for row in rows),
     )
 
 

@@ -212,7 +212,7 @@ def test_the_future_begins_where_the_account_is(run):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["backfill", "--from", "2026-01-05", "--json"], ["export", "--jsn", "--json"], ["nonsense", "--json"]],
+    [["backfill", "--fro", "2026-01-05", "--json"], ["export", "--jsn", "--json"], ["nonsense", "--json"]],
     ids=" ".join,
 )
 def test_wrong_usage_is_one_line_and_with_json_one_object(tmp_path, arguments):
