@@ -47,13 +47,16 @@ def test_check_tells_at_once_that_the_account_is_blocked(portal, settings, tmp_p
 
 def test_check_tells_at_once_that_the_budget_is_used_up(portal, settings, tmp_path):
     settings = settings | {"STRINGEEX_REQUESTS_PER_HOUR": "1"}
-    assert callhistory_here("check", cwd=tmp_path, settings=settings).exit_code == 0
-    checked = callhistory_here("check", cwd=tmp_path, settings=settings)
-    assert checked.exit_code == 1
-    assert re.search(
-        rf"budget of 1 request per hour \(STRINGEEX_REQUESTS_PER_HOUR\) is used up; waiting until .*{TIMES}",
-        checked.stdout,
-    )
+    first, *others = [callhistory_here("check", cwd=tmp_path, settings=settings) for _ in range(3)]
+    assert first.exit_code == 0
+    # The next hour has a budget of its own; it may begin between two of them, and no more than once.
+    refused = [checked for checked in others if checked.exit_code == 1]
+    assert refused
+    for checked in refused:
+        assert re.search(
+            rf"budget of 1 request per hour \(STRINGEEX_REQUESTS_PER_HOUR\) is used up; waiting until .*{TIMES}",
+            checked.stdout,
+        )
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
