@@ -13,6 +13,7 @@ from pipelines.report.queries import FIRST_DATE, LAST_DATE, QUERIES
 from pipelines.watch.status import DayState, read_status
 from pipelines.windows import ONE_DAY, days_between
 from transforms.errors import StorageError
+from transforms.metric_parameters import PARAMETERS
 
 Row = Mapping[str, Any]
 MOST_DAYS = 400
@@ -48,8 +49,9 @@ class Figures:
 
     @property
     def parameters(self) -> Mapping[str, int]:
-        """The numbers that the definitions depend on."""
-        return {row["name"]: row["value"] for row in self.rows["parameters"]}
+        """The numbers that the definitions depend on; where the warehouse has none yet, the views take the defaults."""
+        defaults = {name: parameter.default for name, parameter in PARAMETERS.items()}
+        return defaults | {row["name"]: row["value"] for row in self.rows["parameters"]}
 
     @property
     def unproven(self) -> list[date]:

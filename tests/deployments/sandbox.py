@@ -100,7 +100,7 @@ class Sandbox:
                 target.parent.mkdir(exist_ok=True)
                 shutil.copy(source, target)
         for path in (checkout / "deployments").rglob("*"):
-            if path.is_file():
+            if path.is_file() and path.suffix != ".png":
                 path.write_text(self.adapted(path.read_text()))
         inherited = {name: value for name, value in os.environ.items() if not name.startswith((*OURS, "PYTHON"))}
         path = f"{self.root}/stand-ins:{self.path('/usr/local/bin')}:{os.environ['PATH']}"

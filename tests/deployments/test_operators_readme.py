@@ -245,7 +245,7 @@ def _pause_schedules(sandbox: Sandbox) -> None:
     """So that the time of day does not matter."""
     with _prefect(sandbox) as http:
         deployments = http.post("/deployments/filter", json={}).raise_for_status().json()
-        assert len(deployments) == 6
+        assert len(deployments) == 7
         for deployment in deployments:
             http.post(f"/deployments/{deployment['id']}/pause_deployment").raise_for_status()
 

@@ -174,6 +174,20 @@ def test_the_page_needs_nothing_else_and_runs_nothing_of_the_data(place: Place) 
     assert (place.folder / "page.html").stat().st_mode & 0o077 == 0, "it names people"
 
 
+def test_a_warehouse_that_nobody_wrote_to_since_an_upgrade_has_no_parameters_yet(place: Place) -> None:
+    """Only what writes fills that table: the report ended with a KeyError."""
+    with duckdb.connect(str(place.folder / "warehouse.duckdb")) as connection:
+        connection.execute("CREATE TABLE kept AS FROM metric_parameters")
+        connection.execute("DELETE FROM metric_parameters")
+    try:
+        page = page_of(place, *WEEK)
+    finally:
+        with duckdb.connect(str(place.folder / "warehouse.duckdb")) as connection:
+            connection.execute("INSERT INTO metric_parameters FROM kept")
+            connection.execute("DROP TABLE kept")
+    assert "Answered within 20 seconds" in page.text
+
+
 AXE = """<script>{axe}</script><script>
 addEventListener("load", () => axe.run().then(found => {{
   const told = found.violations.map(v => ({{id: v.id, impact: v.impact, nodes: v.nodes.map(n => n.html)}}));
