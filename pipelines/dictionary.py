@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pipelines.report.queries import QUERIES, printed
+from pipelines.report.queries import printed_queries
 from sinks.views import View, views
 from sinks.views.call_facts import ONE_OR_ZERO
 from transforms.columns import Column, Pii, Role, Table
@@ -77,8 +77,10 @@ def dictionary() -> list[Relation]:
 
 def as_json(relations: Sequence[Relation]) -> dict[str, Any]:
     """Return the dictionary as JSON can hold it."""
-    queries = [{"name": query.name, "question": query.question, "sql": printed(query)} for query in QUERIES.values()]
-    return {"relations": [asdict(relation) for relation in relations], "report_queries": queries}
+    return {
+        "relations": [asdict(relation) for relation in relations],
+        "report_queries": [asdict(query) for query in printed_queries()],
+    }
 
 
 def as_markdown(relations: Sequence[Relation]) -> str:
@@ -216,8 +218,8 @@ def _markdown(relations: Sequence[Relation]) -> Iterator[str]:
             *cells, example = cells
             yield f"| `{name}` | {' | '.join(cells)} | `{example}` |"
     yield f"\n# {_QUERIES_TITLE}\n\n{_QUERIES_INTRODUCTION}"
-    for query in QUERIES.values():
-        yield f"\n## Query: {query.name}\n\n{query.question}\n\n```sql\n{printed(query)}\n```"
+    for query in printed_queries():
+        yield f"\n## Query: {query.name}\n\n{query.question}\n\n```sql\n{query.sql}\n```"
 
 
 def _kind(relation: Relation) -> str:
@@ -245,7 +247,7 @@ def _html(relations: Sequence[Relation]) -> Iterator[str]:
             yield f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in _cells(entry))}</tr>"
         yield "</table>"
     yield f"<h1>{_QUERIES_TITLE}</h1>\n<p>{html.escape(_QUERIES_INTRODUCTION).replace('`', '')}</p>"
-    for query in QUERIES.values():
+    for query in printed_queries():
         yield f'<h2 id="query-{query.name}">{query.name}</h2>\n<p>{html.escape(query.question)}</p>'
-        yield f"<pre>{html.escape(printed(query))}</pre>"
+        yield f"<pre>{html.escape(query.sql)}</pre>"
     yield "</body>\n</html>"

@@ -19,7 +19,7 @@ from sqlalchemy.schema import CreateColumn, CreateSchema, SetColumnComment
 
 from sinks.backend import BUSY, LOST, Backend, in_full
 from sinks.dialects import backend_for
-from sinks.views import VIEWS, View, views
+from sinks.views import VIEWS, View, all_relations, views
 from sinks.views.version import DIGEST
 from transforms.errors import BusyError, CallHistoryError, CollisionError, DataError, StorageError
 from transforms.hashing import digest
@@ -270,7 +270,7 @@ class Warehouse:
 
     def relations(self) -> dict[str, sa.FromClause]:
         """Return every table and view by its name, as something to select from."""
-        return {**self.tables, **{view.name: view.relation(self._schema) for view in self._declaration.views}}
+        return all_relations(self.tables, self._declaration.views, self._schema)
 
     def fetch(self, connection: sa.Connection, table: Table, query: sa.Select[tuple[Any, ...]]) -> Iterator[pa.Table]:
         """Yield the rows of ``query``, which selects columns of ``table``, in batches, in the declared types.

@@ -108,7 +108,7 @@ def _report(settings: Settings, first: date, last: date) -> Path:
     from pipelines.context import open_stores_to_read, utc_now
     from pipelines.report.figures import MOST_DAYS, read_figures
     from pipelines.report.files import write_files
-    from pipelines.report.formats import Language
+    from pipelines.report.language import Language
     from pipelines.report.page import report_page
 
     first = max(first, last - timedelta(days=MOST_DAYS - 1))

@@ -11,11 +11,10 @@ from rich.console import Console
 from pipelines.cli.command import DONE, UsageError, command
 from pipelines.cli.dates import From, Last, To, date_range
 from pipelines.cli.output import Output, Report, counted
+from pipelines.report.language import Language
 
 if TYPE_CHECKING:
     from datetime import date, datetime
-
-_LANGUAGES = ("en", "vi")
 
 
 @command
@@ -37,8 +36,8 @@ def report(
 
     It begins with how far the days are proven complete. The files name customers and agents: only you can read them.
     """
-    if language not in _LANGUAGES:
-        raise UsageError(f"--language {language!r}: choose {' or '.join(_LANGUAGES)}")
+    if language not in [*Language]:
+        raise UsageError(f"--language {language!r}: choose {' or '.join(Language)}")
     from pipelines.settings import load_settings
 
     settings = load_settings(require_api=False)
@@ -46,7 +45,6 @@ def report(
     from pipelines.report.csv_files import csv_files
     from pipelines.report.figures import read_figures
     from pipelines.report.files import write_files
-    from pipelines.report.formats import Language
     from pipelines.report.page import report_page
 
     now = utc_now()

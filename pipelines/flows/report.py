@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -15,7 +15,7 @@ from pipelines.context import open_stores_to_read, utc_now
 from pipelines.flows.artifacts import show_link
 from pipelines.flows.states import named, run_and_tell, tells_crash
 from pipelines.report.figures import MOST_DAYS, read_figures
-from pipelines.report.formats import Language
+from pipelines.report.language import Language
 from pipelines.report.page import report_page
 from pipelines.settings import load_settings
 from pipelines.watch.last_runs import RunKind
@@ -31,12 +31,13 @@ REPORT_ARTIFACT = "callhistory-report"
 )
 def write_report(
     days: Annotated[int, Field(ge=1, le=MOST_DAYS)] = 7,
-    language: Literal["en", "vi"] = "en",
+    language: Language = Language.ENGLISH,
     send: bool = False,
 ) -> dict[str, Any] | State[Any]:
     """Write the report of the newest local days, up to yesterday, below `CALLHISTORY_REPORT_URL`.
 
-    Returns where it lies, and which of its days are not proven complete.
+    Returns where it lies, and which of its days are not proven complete. A run that was to send it and reached nobody
+    ends as `Incomplete`, which is a failed state.
 
     Args:
         days: How many local days.
@@ -52,12 +53,12 @@ def write_report(
         with open_stores_to_read(settings) as stores:
             figures = read_figures(stores, first, last, now)
         storage = Storage(settings.report_url)
-        name = f"report-{first}--{last}.{language}.html"
+        name = f"report-{first}--{last}.{language.value}.html"
         place = f"{storage.location}/{name}"
-        sent = False
+        sent = None
         with TemporaryDirectory() as folder:
             page = Path(folder) / name
-            page.write_text(report_page(figures, Language(language)), encoding="utf-8")
+            page.write_text(report_page(figures, language), encoding="utf-8")
             storage.publish(page, name)
             if send:
                 text = f"{figures.summary['calls']:,} calls from {first} to {last}: the report is attached."

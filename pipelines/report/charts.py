@@ -22,11 +22,9 @@ _CONFIG: Mapping[str, Any] = {
     "font": "system-ui, sans-serif",
     "view": {"stroke": None},
     "axis": {
-        **dict.fromkeys(("labelColor", "titleColor"), _INK),
+        "labelColor": _INK,
         **dict.fromkeys(("gridColor", "domainColor", "tickColor"), _GRID),
         "labelFontSize": 12,
-        "titleFontSize": 12,
-        "titleFontWeight": "normal",
         "labelOverlap": "greedy",
     },
     "legend": {
@@ -110,9 +108,8 @@ def line(
     """Draw a line over ``groups``, with a gap where the value is null; ``marks`` as in `bars`."""
     marks = marks or [""] * len(groups)
     points = [
-        {"group": group, "value": value, "mark": mark}
-        for group, value, mark in zip(groups, values, marks, strict=True)
-    ]  # fmt: skip
+        {"group": group, "value": value, "mark": mark} for group, value, mark in zip(groups, values, marks, strict=True)
+    ]
     y = _number(".0%" if is_share else ",.0f") | ({"scale": {"domain": [0, 1]}} if is_share else {})
     x = _by_group(groups)
     drawn = {

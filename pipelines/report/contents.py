@@ -11,11 +11,12 @@ from babel.numbers import get_decimal_symbol, get_group_symbol
 
 from pipelines.report.charts import Chart, Separators, bars, heatmap, line
 from pipelines.report.figures import PROVEN, Figures, Row
-from pipelines.report.formats import Formats, Kind, Language
-from pipelines.report.tables import TABLES, Shown, TableOfRows
+from pipelines.report.formats import Formats, Kind
+from pipelines.report.language import Language
+from pipelines.report.tables import TABLES, Shown, show_table
 from pipelines.report.words import MARKS, Words, definition
 from pipelines.watch.status import DayState
-from pipelines.windows import ONE_DAY
+from pipelines.windows import ONE_DAY, day_ranges
 from transforms.metrics import RATIOS
 
 ROWS_SHOWN = 500
@@ -90,9 +91,7 @@ class _Contents:
         self._separators = Separators(get_decimal_symbol(locale), get_group_symbol(locale))
         self._unproven = figures.unproven
         spans_years = figures.first.year != figures.last.year
-        self._days = [
-            (self._formats.day if spans_years else self._formats.short_day)(day) for day in figures.states
-        ]  # fmt: skip
+        self._days = [(self._formats.day if spans_years else self._formats.short_day)(day) for day in figures.states]
         self._marks = [MARKS[state] for state in figures.states.values()]
 
     def page(self) -> Page:
@@ -131,6 +130,10 @@ class _Contents:
             return long_day(first)
         return self._words("range", first=long_day(first), last=long_day(last))
 
+    def _short_range(self, first: date, last: date) -> str:
+        day = self._formats.day
+        return day(first) if first == last else self._words("range", first=day(first), last=day(last))
+
     @property
     def _note(self) -> str:
         """What a chart of several days says of those that are not proven."""
@@ -149,10 +152,9 @@ class _Contents:
             texts = [words("not_proven", count=len(self._unproven), days=len(figures.states))]
         else:
             texts = [words("all_proven")]
-        for state in (*DayState, None):
-            if state not in PROVEN and (days := figures.days_in(state)):
-                listed = ", ".join(map(self._formats.day, days))
-                texts.append(words("state_days", state=words.state(state), days=listed))
+        for first, last, state in day_ranges(figures.states.items()):
+            if state not in PROVEN:
+                texts.append(words("state_days", state=words.state(state), days=self._short_range(first, last)))
         unknown = ("unknown_status", "unknown_direction", "answered_without_talk")
         if any(figures.summary[name] for name in unknown):
             counts = {name: self._formats.write(Kind.COUNT, figures.summary[name]) for name in unknown}
@@ -182,13 +184,10 @@ class _Contents:
     def _change(self, kind: Kind, value: float | None, before: float | None) -> str:
         if value is None or before is None or (not before and kind is not Kind.SHARE):
             return ""
-        if kind is Kind.SHARE:
-            difference = value - before
-            changed = self._words("points", change=self._formats.change(difference, is_share=True))
-        else:
-            difference = value / before - 1
-            changed = self._words("percent", change=self._formats.change(difference, is_share=True))
-        return changed if difference else self._words("no_change")
+        unit, difference = ("points", value - before) if kind is Kind.SHARE else ("percent", value / before - 1)
+        if not difference:
+            return self._words("no_change")
+        return self._words(unit, change=self._formats.change(difference))
 
     def _by_day(self) -> Section:
         figures, words = self._figures, self._words
@@ -198,13 +197,8 @@ class _Contents:
             for name in ("answered", "missed", "other_inbound", "outbound", "internal", "unknown_direction")
         }
         series = {words.label(name): numbers for name, numbers in parts.items() if any(numbers)}
-        drawn = [
-            bars(words("by_day"), self._days, series, self._separators, self._marks)
-        ] if series else []  # fmt: skip
-        rows = [
-            {**row, "state": words.state(figures.states[row["call_date"]])}
-            for row in figures.rows["days"]
-        ]  # fmt: skip
+        drawn = [bars(words("by_day"), self._days, series, self._separators, self._marks)] if series else []
+        rows = [{**row, "state": words.state(figures.states[row["call_date"]])} for row in figures.rows["days"]]
         note = words("marks") if self._unproven else ""
         return Section("days", words("by_day"), charts=drawn, note=note, tables=[self._table("days", rows)])
 
@@ -218,9 +212,9 @@ class _Contents:
             words.label("answered"): answered,
             words("not_answered"): [all_ - some for all_, some in zip(offered, answered, strict=True)],
         }
-        drawn = [
-            bars(words("by_hour"), [f"{hour:02}" for hour in hours], series, self._separators)
-        ] if any(offered) else []  # fmt: skip
+        drawn = (
+            [bars(words("by_hour"), [f"{hour:02}" for hour in hours], series, self._separators)] if any(offered) else []
+        )
         text = [words("by_hour_text")]
         return Section(
             "hours", words("by_hour"), text, charts=drawn, note=self._note, tables=[self._table("hours", rows)]
@@ -322,15 +316,7 @@ class _Contents:
         figures, words = self._figures, self._words
         by_date = {row["call_date"]: row["peak_calls"] for row in figures.rows["concurrency"]}
         peaks = [by_date.get(day) for day in figures.states]
-        drawn = (
-            [
-                line(
-                    words("concurrency"), self._days, peaks, self._separators, self._marks
-                )
-            ]
-            if by_date
-            else []
-        )  # fmt: skip
+        drawn = [line(words("concurrency"), self._days, peaks, self._separators, self._marks)] if by_date else []
         note = words("marks") if self._unproven else ""
         table = self._table("concurrency", figures.rows["concurrency"])
         return Section("concurrency", words("concurrency"), charts=drawn, note=note, tables=[table])
@@ -346,7 +332,7 @@ class _Contents:
         return Section("definitions", words("definitions"), [words("definitions_text")], definitions=defined)
 
     def _table(self, name: str, rows: Sequence[Row]) -> Shown:
-        return TableOfRows(TABLES[name], rows).shown(self._words, self._formats, ROWS_SHOWN)
+        return show_table(TABLES[name], rows, self._words, self._formats, ROWS_SHOWN)
 
 
 def _full_label(words: Words, name: str) -> str:

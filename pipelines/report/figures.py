@@ -87,10 +87,8 @@ def read_figures(stores: Stores, first: date, last: date, now: datetime) -> Figu
     with stores.warehouse.reading() as connection:
 
         def rows(name: str, first: date, last: date) -> list[Row]:
-            query = QUERIES[name].select(relations)
-            wanted = {FIRST_DATE: first, LAST_DATE: last}
-            parameters = {key: wanted[key] for key in query.compile().params.keys() & wanted.keys()}
-            return [dict(row) for row in connection.execute(query, parameters).mappings()]
+            dates = {FIRST_DATE: first, LAST_DATE: last}
+            return [dict(row) for row in connection.execute(QUERIES[name].select(relations), dates).mappings()]
 
         has_earlier = all(day in known for day in days_between(earlier_first, earlier_last))
         before = (

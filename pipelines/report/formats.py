@@ -10,15 +10,10 @@ from zoneinfo import ZoneInfo
 
 from babel import Locale, dates, numbers
 
+from pipelines.report.language import Language
+
 NOTHING = "–"
 """What stands for null: nothing is known, or there is nothing to divide by."""
-
-
-class Language(StrEnum):
-    """The languages of the report."""
-
-    ENGLISH = "en"
-    VIETNAMESE = "vi"
 
 
 class Kind(StrEnum):
@@ -84,10 +79,10 @@ class Formats:
         """Return the name of a day of the week, 1 (Monday) to 7."""
         return str(dates.get_day_names("abbreviated", locale=self._locale)[weekday - 1])
 
-    def change(self, value: float, *, is_share: bool) -> str:
-        """Return a difference with its sign; of shares, in percentage points."""
-        shown = numbers.format_decimal(abs(value) * (100 if is_share else 1), format="#,##0.0", locale=self._locale)
-        return f"{'−' if value < 0 else '+'}{shown}"
+    def change(self, share: float) -> str:
+        """Return a difference of shares, or a share by which something changed, in hundredths and with its sign."""
+        shown = numbers.format_decimal(abs(share) * 100, format="#,##0.0", locale=self._locale)
+        return f"{'−' if share < 0 else '+'}{shown}"
 
 
 def duration(seconds: float) -> str:

@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipelines.report.contents import page_of
 from pipelines.report.figures import Figures
-from pipelines.report.formats import Language
+from pipelines.report.language import Language
 from pipelines.report.words import Words
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from sinks.views import all_relations
+from sinks.views import all_relations, views
 from sinks.views.aggregates import with_ratios
 from sinks.views.declaration import Relations, total, whole
 from transforms.metrics import COUNTS
@@ -153,9 +154,9 @@ def _to_recover(relations: Relations) -> sa.Select[Any]:
 def _repeat_calls(relations: Relations) -> sa.Select[Any]:
     repeats = relations["repeat_calls"]
     numbers = sa.func.count(sa.distinct(repeats.c.customer_number_e164))
-    return sa.select(
-        whole(sa.func.count()).label("repeat_calls"), whole(numbers).label("repeat_customers")
-    ).where(_in_range(repeats))  # fmt: skip
+    return sa.select(whole(sa.func.count()).label("repeat_calls"), whole(numbers).label("repeat_customers")).where(
+        _in_range(repeats)
+    )
 
 
 def _repeat_callers(relations: Relations) -> sa.Select[Any]:
@@ -244,12 +245,28 @@ QUERIES: Mapping[str, ReportQuery] = {
 """Every query of the report, by its name."""
 
 
-def printed(query: ReportQuery) -> str:
-    """Return the query as SQL that DuckDB and PostgreSQL read, with ``:first_date`` and ``:last_date`` in it."""
+@dataclass(frozen=True)
+class PrintedQuery:
+    """A query as SQL that DuckDB and PostgreSQL read, with ``:first_date`` and ``:last_date`` in it."""
+
+    name: str
+    question: str
+    sql: str
+
+
+@cache
+def printed_queries() -> tuple[PrintedQuery, ...]:
+    """Return every query of the report, in order."""
     metadata = sa.MetaData()
-    relations = all_relations({table.name: table.sql_table(metadata) for table in TABLES})
-    dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
-    compiled = query.select(relations).compile(dialect=dialect)
+    tables = {table.name: table.sql_table(metadata) for table in TABLES}
+    relations = all_relations(tables, views(tables))
+    return tuple(
+        PrintedQuery(query.name, query.question, _printed(query.select(relations))) for query in QUERIES.values()
+    )
+
+
+def _printed(query: sa.Select[Any]) -> str:
+    compiled = query.compile(dialect=postgresql.dialect(paramstyle="named"))  # type: ignore[no-untyped-call]
     numbers = {name: str(value) for name, value in compiled.params.items() if name not in (FIRST_DATE, LAST_DATE)}
     text = re.sub(r":(\w+)", lambda found: numbers.get(found[1], found[0]), str(compiled))
     return "\n".join(line.rstrip() for line in text.splitlines())

@@ -79,12 +79,10 @@ TABLES: Mapping[str, ReportTable] = {
             "repeat_callers",
             (("customer_number_e164", Kind.TEXT), ("repeat_calls", Kind.COUNT), ("last_call_date", Kind.DAY)),
         ),
-        ReportTable(
-            "concurrency", (("call_date", Kind.DAY), ("peak_calls", Kind.COUNT), ("peak_at", Kind.INSTANT))
-        ),
+        ReportTable("concurrency", (("call_date", Kind.DAY), ("peak_calls", Kind.COUNT), ("peak_at", Kind.INSTANT))),
         ReportTable("recordings", (("status", Kind.TEXT), ("recordings", Kind.COUNT))),
     )
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,6 @@ class Cell:
 
     text: str
     sort_key: str
-    is_number: bool
 
 
 @dataclass(frozen=True)
@@ -107,31 +104,20 @@ class Shown:
     count: int
 
 
-@dataclass(frozen=True)
-class TableOfRows:
-    """A table and all of its rows."""
-
-    table: ReportTable
-    rows: Sequence[Row]
-
-    def shown(self, words: Words, formats: Formats, most: int) -> Shown:
-        """Return the first ``most`` rows, as a reader sees them."""
-        kinds = [kind for _, kind in self.table.columns]
-        return Shown(
-            self.table.name,
-            [words.label(name) for name, _ in self.table.columns],
-            [kind in _NUMBERS for kind in kinds],
-            [
-                [_cell(formats, kind, row[name]) for name, kind in self.table.columns]
-                for row in self.rows[:most]
-            ],
-            len(self.rows),
-        )  # fmt: skip
-
-
 _NUMBERS = frozenset({Kind.COUNT, Kind.SHARE, Kind.DURATION})
+
+
+def show_table(table: ReportTable, rows: Sequence[Row], words: Words, formats: Formats, most: int) -> Shown:
+    """Return the first ``most`` of the rows, as a reader sees them."""
+    return Shown(
+        table.name,
+        [words.label(name) for name, _ in table.columns],
+        [kind in _NUMBERS for _, kind in table.columns],
+        [[_cell(formats, kind, row[name]) for name, kind in table.columns] for row in rows[:most]],
+        len(rows),
+    )
 
 
 def _cell(formats: Formats, kind: Kind, value: Any) -> Cell:
     key = value.isoformat() if isinstance(value, date | datetime) else "" if value is None else str(value)
-    return Cell(formats.write(kind, value), key, kind in _NUMBERS)
+    return Cell(formats.write(kind, value), key)

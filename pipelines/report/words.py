@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pipelines.report.formats import Language
+from pipelines.report.language import Language
 from pipelines.watch.status import DayState
 from transforms.metrics import RATIOS, ratio_description
 
@@ -21,9 +21,7 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "answered": ("Answered", "Đã trả lời"),
     "missed": ("Missed", "Gọi nhỡ"),
     "abandoned": ("Abandoned", "Khách bỏ chờ"),
-    "short_abandoned": ("Short abandons", "Bỏ chờ sớm"),
     "outbound_answered": ("Outbound answered", "Gọi ra được nghe"),
-    "voicemails": ("Voicemails", "Lời nhắn thoại"),
     "customers": ("Different callers", "Số khách gọi vào"),
     "unknown_direction": ("Of unknown direction", "Không rõ chiều gọi"),
     "unknown_status": ("Of unknown status", "Không rõ kết quả"),
@@ -71,9 +69,6 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "peak_at": ("First reached at", "Lần đầu đạt lúc"),
     "status": ("Status", "Trạng thái"),
     "recordings": ("Recordings", "Bản ghi âm"),
-    "metric": ("Figure", "Chỉ số"),
-    "value": ("These days", "Kỳ này"),
-    "before": ("Days before", "Kỳ trước"),
 }
 """What a column or a figure is called, by its name in the queries."""
 
@@ -130,7 +125,6 @@ RECORDING_STATES: Mapping[str, tuple[str, str]] = {
 
 TEXTS: Mapping[str, tuple[str, str]] = {
     "title": ("Call report", "Báo cáo cuộc gọi"),
-    "one_day": ("{first}", "{first}"),
     "range": ("{first} to {last}", "{first} đến {last}"),
     "written": (
         "From the warehouse at {at}, time zone {timezone}. Complete up to {newest}.",
@@ -222,13 +216,15 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     ),
     "parameters": ("Parameters", "Tham số"),
     "table_of": ("Table: {title}", "Bảng: {title}"),
-    "first_rows": ("The first {shown} of {count} rows; --csv has them all.", "{shown} dòng đầu trong {count} dòng; "
-    "--csv có đủ."),
+    "first_rows": (
+        "The first {shown} of {count} rows; --csv has them all.",
+        "{shown} dòng đầu trong {count} dòng; --csv có đủ.",
+    ),
     "nothing": ("There were none.", "Không có."),
     "copy": ("Copy table", "Chép bảng"),
     "copied": ("Copied", "Đã chép"),
     "sort": ("Sort by {label}", "Sắp xếp theo {label}"),
-}  # fmt: skip
+}
 """The sentences of the page; what stands in braces is put in."""
 
 

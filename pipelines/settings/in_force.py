@@ -9,10 +9,16 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from pipelines.settings import Found, Settings, found_values, load_settings, written
+from pipelines.settings.values import read_storage_url
 
 SECRET = "***"  # noqa: S105 - what stands in a secret's place
 DEFAULT = "default"
-_PLACES = frozenset({"CALLHISTORY_LAKE_URL", "CALLHISTORY_ARCHIVE_URL", "CALLHISTORY_REPORT_URL"})
+_PLACES = frozenset(
+    str(field.validation_alias)
+    for field in Settings.model_fields.values()
+    if any(getattr(part, "func", None) is read_storage_url for part in field.metadata)
+)
+"""The settings that name a folder or a bucket."""
 _WAREHOUSE_URL = "CALLHISTORY_WAREHOUSE_URL"
 _EMAIL = "STRINGEEX_EMAIL"
 

@@ -47,7 +47,7 @@ def problem_of(kind: RunKind, summary: Mapping[str, Any]) -> str | None:
             wrong = sum(not day["ok"] for day in summary["days"])
             return f"{wrong} of {len(summary['days'])} local days differ" if wrong else None
         case RunKind.REPORT:
-            return None
+            return "the report is written, but could be sent to nobody" if summary["sent"] is False else None
         case RunKind.ARCHIVE:
             if summary["complete"]:
                 return None

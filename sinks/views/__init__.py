@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import sqlalchemy as sa
 
@@ -55,6 +55,8 @@ def views(tables: Mapping[str, sa.Table], schema: str | None = None) -> list[Vie
     return declared
 
 
-def all_relations(tables: Mapping[str, sa.Table], schema: str | None = None) -> dict[str, sa.FromClause]:
+def all_relations(
+    tables: Mapping[str, sa.Table], declared: Iterable[View], schema: str | None = None
+) -> dict[str, sa.FromClause]:
     """Return every table and every view by its name, as something to select from."""
-    return {**tables, **{view.name: view.relation(schema) for view in views(tables, schema)}}
+    return {**tables, **{view.name: view.relation(schema) for view in declared}}

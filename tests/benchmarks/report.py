@@ -23,9 +23,17 @@ MEMORY_GROWTH_LIMIT = 1.3
 SPEED_OVER_DLT = 2.0
 
 _VERSIONS = (
-    "callhistory", "dlt", "duckdb", "pyarrow", "pandas", "sqlalchemy", "psycopg", "adbc-driver-postgresql",
-    "httpx", "orjson",
-)  # fmt: skip
+    "callhistory",
+    "dlt",
+    "duckdb",
+    "pyarrow",
+    "pandas",
+    "sqlalchemy",
+    "psycopg",
+    "adbc-driver-postgresql",
+    "httpx",
+    "orjson",
+)
 
 
 def report(results: Results, source: Source, many: Source, rounds: int, failed: Sequence[str]) -> str:

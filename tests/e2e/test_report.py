@@ -6,7 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
@@ -16,11 +16,13 @@ import duckdb
 import pytest
 
 from pipelines.report.contents import ROWS_SHOWN
-from pipelines.report.formats import Formats, Kind, Language
+from pipelines.report.formats import Formats, Kind
+from pipelines.report.language import Language
 from pipelines.report.tables import TABLES
 from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
 from tests.deployments import browser
 from tests.e2e.place import Place
+from transforms.metrics import RATIOS
 
 FIRST = date(2026, 1, 5)
 DAYS = 10
@@ -50,17 +52,19 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 
 class Page(HTMLParser):
-    """What a page shows: figures by name, tables by name, texts, and how often each tag is there."""
+    """What a page shows: figures by name (value, as shown, change), tables by name, texts, and every tag."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
-        self.figures: dict[str, list[str]] = {}
+        self.figures: dict[str, list[list[str]]] = {}
         self.tables: dict[str, list[list[tuple[str, str]]]] = {}
         self.tags: list[str] = []
         self.links: list[str] = []
         self.text = ""
         self._rows: list[list[tuple[str, str]]] | None = None
         self._cell: list[str] | None = None
+        self._figure: list[str] | None = None
+        self._part: int | None = None
         self.feed(html)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
@@ -68,7 +72,12 @@ class Page(HTMLParser):
         self.tags.append(tag)
         self.links += [given[name] for name in ("src", "href") if name in given]
         if "data-figure" in given:
-            self.figures.setdefault(given["data-figure"], []).append(given["data-value"])
+            self._figure = [given["data-value"], "", ""]
+            self.figures.setdefault(given["data-figure"], []).append(self._figure)
+        if tag == "dl":
+            self._figure = None  # the definitions have none
+        if tag in ("dd", "small", "dt"):
+            self._part = {"dd": 1, "small": 2}.get(tag)
         if tag == "table":
             self._rows = self.tables.setdefault(given["id"].removeprefix("table-"), [])
         if tag == "tr" and self._rows is not None:
@@ -77,12 +86,16 @@ class Page(HTMLParser):
             self._cell = [given["data-sort"], ""]
 
     def handle_endtag(self, tag: str) -> None:
+        if tag in ("dd", "small"):
+            self._part = None
         if tag in ("td", "th") and self._cell is not None and self._rows is not None:
             self._rows[-1].append((self._cell[0], self._cell[1]))
             self._cell = None
 
     def handle_data(self, data: str) -> None:
         self.text += data
+        if self._part is not None and self._figure is not None:
+            self._figure[self._part] += data
         if self._cell is not None:
             self._cell[1] += data
 
@@ -93,14 +106,16 @@ def page_of(place: Place, *arguments: str) -> Page:
     return Page((place.folder / "page.html").read_text())
 
 
-def queries(place: Place) -> dict[str, list[dict[str, Any]]]:
-    """What the queries give that the dictionary prints, over the days of `WEEK`."""
+def queries(place: Place, days_earlier: int = 0) -> dict[str, list[dict[str, Any]]]:
+    """What the queries give that the dictionary prints, over the days of `WEEK` or earlier ones."""
+    earlier = timedelta(days=days_earlier)
     printed = place.run("dictionary", "--json").json["report_queries"]
     with duckdb.connect(str(place.folder / "warehouse.duckdb"), read_only=True) as connection:
         found = {}
         for query in printed:
             sql = re.sub(r":(first|last)_date", r"$\1_date", query["sql"])
-            bounds = {"first_date": date.fromisoformat(WEEK[1]), "last_date": date.fromisoformat(WEEK[3])}
+            first, last = (date.fromisoformat(day) - earlier for day in (WEEK[1], WEEK[3]))
+            bounds = {"first_date": first, "last_date": last}
             result = connection.execute(sql, {name: day for name, day in bounds.items() if f"${name}" in sql})
             names = [column[0] for column in result.description]
             found[query["name"]] = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
@@ -110,15 +125,15 @@ def queries(place: Place) -> dict[str, list[dict[str, Any]]]:
 @pytest.mark.parametrize("language", list(Language))
 def test_every_number_is_that_of_a_query_in_the_dictionary(place: Place, language: Language) -> None:
     page, rows = page_of(place, *WEEK, "--language", language), queries(place)
-    sources = [
-        rows[name][0] for name in ("summary", "customers", "recovery", "repeat_calls", "resolution")
-    ]  # fmt: skip
+    sources = [rows[name][0] for name in ("summary", "customers", "recovery", "repeat_calls", "resolution")]
     assert len(page.figures) > 20
+    formats = Formats(language, "Asia/Ho_Chi_Minh")
     for name, values in page.figures.items():
         [value] = {source[name] for source in sources if name in source}
-        assert set(values) == {"" if value is None else str(value)}, name
+        for raw, shown, _ in values:
+            assert raw == ("" if value is None else str(value)), name
+            assert shown == formats.write(kind_of(name), value), name
 
-    formats = Formats(language, "Asia/Ho_Chi_Minh")
     assert page.tables.keys() == {name for name in TABLES if rows[name]}
     assert {"days", "hours", "agents", "numbers", "campaigns", "to_recover", "concurrency"} <= page.tables.keys()
     for name, (_, *shown) in page.tables.items():
@@ -133,14 +148,32 @@ def test_every_number_is_that_of_a_query_in_the_dictionary(place: Place, languag
                     assert text == row[column]
 
 
+def kind_of(name: str) -> Kind:
+    if name.endswith("_seconds"):
+        return Kind.DURATION
+    shares = {ratio.name for ratio in RATIOS if ratio.unit == "ratio"} | {"recovery_rate", "resolution_rate"}
+    return Kind.SHARE if name in shares else Kind.COUNT
+
+
+def test_a_figure_is_compared_with_the_same_one_of_as_many_days_before(place: Place) -> None:
+    figures = page_of(place, *WEEK).figures
+    now, before = (queries(place, days)["summary"][0] for days in (0, 5))
+    assert before["calls"] not in (0, now["calls"])
+    changes = {name: figures[name][0][2].replace("−", "-") for name in ("calls", "service_level", "asa_seconds")}
+    assert changes == {
+        "calls": f"{(now['calls'] / before['calls'] - 1) * 100:+.1f} %",
+        "service_level": f"{(now['service_level'] - before['service_level']) * 100:+.1f} points",
+        "asa_seconds": f"{(now['asa_seconds'] / before['asa_seconds'] - 1) * 100:+.1f} %",
+    }
+    assert {change for _, _, change in figures["recovery_rate"]} == {""}, "it is not compared"
+
+
 def test_days_that_are_not_proven_are_told_first_and_marked_in_every_chart(place: Place) -> None:
     page = page_of(place, *WEEK)
     assert "2 of 5 days are not proven complete" in page.text
     html = (place.folder / "page.html").read_text()
     assert html.index("not proven complete") < html.index('id="summary-title"')
-    sections = {
-        found[1]: found[0] for found in re.finditer(r'<section id="(\w+)".*?</section>', html, re.DOTALL)
-    }  # fmt: skip
+    sections = {found[1]: found[0] for found in re.finditer(r'<section id="(\w+)".*?</section>', html, re.DOTALL)}
     with_charts = [name for name, text in sections.items() if "<svg" in text]
     assert with_charts == ["days", "hours", "weekday_hours", "service_level", "concurrency"]
     for name in with_charts:
@@ -148,6 +181,7 @@ def test_days_that_are_not_proven_are_told_first_and_marked_in_every_chart(place
     for name in ("days", "service_level", "concurrency"):
         [wide] = re.findall(r'<div class="wide".*?</div>', sections[name], re.DOTALL)
         assert re.findall(r">([?×○])</text>", wide) == ["?", "×"], name
+    assert "disputed: Jan 13, 2026" in page.text
     states = [cells[1][1] for cells in page.tables["days"][1:]]
     assert states == ["complete, settled"] * 3 + ["disputed", "failed"]
 
@@ -161,6 +195,8 @@ def test_days_that_are_not_proven_are_told_first_and_marked_in_every_chart(place
 def test_a_day_that_was_never_asked_for_is_no_day_without_calls(place: Place) -> None:
     page = page_of(place, "--from", str(LAST), "--to", str(LAST + timedelta(days=1)))
     assert f"not exported: {Formats(Language.ENGLISH, 'UTC').day(LAST + timedelta(days=1))}" in page.text
+    longer = page_of(place, "--from", str(LAST), "--to", str(LAST + timedelta(days=90)))
+    assert "not exported: Jan 15, 2026 to Apr 14, 2026" in longer.text, "a range, and no list of ninety days"
 
 
 def test_the_page_needs_nothing_else_and_runs_nothing_of_the_data(place: Place) -> None:
@@ -191,8 +227,9 @@ def test_a_warehouse_that_nobody_wrote_to_since_an_upgrade_has_no_parameters_yet
 AXE = """<script>{axe}</script><script>
 addEventListener("load", () => axe.run().then(found => {{
   const told = found.violations.map(v => ({{id: v.id, impact: v.impact, nodes: v.nodes.map(n => n.html)}}));
+  const paper = getComputedStyle(document.body).backgroundColor;
   document.head.textContent = "";
-  document.body.textContent = JSON.stringify({{violations: told, passes: found.passes.length}});
+  document.body.textContent = JSON.stringify({{violations: told, passes: found.passes.length, paper}});
 }}));
 </script>"""
 
@@ -210,6 +247,7 @@ def test_a_browser_shows_it_and_axe_finds_nothing(place: Place, tmp_path: Path, 
     found = json.loads(shown.text)
     assert found["violations"] == []
     assert found["passes"] > 20
+    assert found["paper"] == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 25, 34)"}[theme]
 
 
 SORTS = """<script>addEventListener("load", () => {
@@ -248,8 +286,11 @@ def test_csv_files_have_all_rows_and_no_formula(place: Place) -> None:
         wanted = rows[path.stem]
         assert len(read) == len(wanted)
         assert list(read[0]) == list(wanted[0])
-        for cells in read:
+        for cells, row in zip(read, wanted, strict=True):
             assert not [cell for cell in cells.values() if re.match(r"\s*[=+@\t]|\s*-\D", cell)]
+            for column, value in row.items():
+                if isinstance(value, int | float | date) and not isinstance(value, datetime):
+                    assert cells[column] == str(value), (path.stem, column)
     numbers = [row["customer_number_e164"] for row in rows["to_recover"]]
     written = list(csv.DictReader((place.folder / "figures/to_recover.csv").read_text("utf-8-sig").splitlines()))
     assert [row["customer_number_e164"] for row in written] == [f"'{number}" for number in numbers]

@@ -18,8 +18,8 @@ from tests.flows.conftest import FIRST, LAST, settings_for
 from tests.receiver import receiving
 
 
-@pytest.mark.usefixtures("prefect_client")
-def test_the_flow_writes_the_report_and_sends_it_when_asked(
+@pytest.fixture
+def exported(
     portal: SimulatedPortal, prefect_client: SyncPrefectClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -28,6 +28,11 @@ def test_the_flow_writes_the_report_and_sends_it_when_asked(
     monkeypatch.setenv("CALLHISTORY_REPORT_URL", str(tmp_path / "reports"))
     flows.run_backfill_flow(FIRST, LAST)
 
+
+@pytest.mark.usefixtures("exported")
+def test_the_flow_writes_the_report_and_sends_it_when_asked(
+    prefect_client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with receiving() as receiver:
         monkeypatch.setenv("CALLHISTORY_NOTIFY_URLS", receiver.url)
         kept = flows.write_report(days=MOST_DAYS)
@@ -37,7 +42,7 @@ def test_the_flow_writes_the_report_and_sends_it_when_asked(
         sent = flows.write_report(days=MOST_DAYS, language="vi", send=True)
         assert isinstance(sent, dict)
         [message] = [message for message in receiver.messages if message.get("attachments")]
-    assert (kept["sent"], sent["sent"]) == (False, True)
+    assert (kept["sent"], sent["sent"]) == (None, True)
 
     english, vietnamese = (Path(summary["report"]).read_bytes() for summary in (kept, sent))
     assert b'<html lang="en">' in english
@@ -46,24 +51,24 @@ def test_the_flow_writes_the_report_and_sends_it_when_asked(
     assert base64.b64decode(message["attachments"][0]["base64"]) == vietnamese
 
     found = prefect_client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[REPORT_ARTIFACT])))
+    monkeypatch.setenv("CALLHISTORY_NOTIFY_URLS", "")
+    unsent = flows.write_report(days=MOST_DAYS, send=True, return_state=True)
+    assert (unsent.name, unsent.message) == ("Incomplete", "the report is written, but could be sent to nobody")
+
     links = " ".join(str(artifact.data) for artifact in found)
     for summary in (kept, sent):
         assert f"({summary['report']})" in links
 
 
-@pytest.mark.usefixtures("prefect_client")
+@pytest.mark.usefixtures("exported")
 def test_days_that_nobody_exported_are_a_failed_run_and_no_empty_report(
-    portal: SimulatedPortal, prefect_client: SyncPrefectClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prefect_client: SyncPrefectClient, tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name, value in settings_for(portal.base_url, tmp_path).items():
-        monkeypatch.setenv(name, value)
-    flows.run_backfill_flow(FIRST, LAST)
     state = flows.write_report(days=1, return_state=True)
     assert state.is_failed()
     assert state.message
     assert "the warehouse has nothing of" in state.message
-    assert not (tmp_path / "data/reports").exists()
+    assert not (tmp_path / "reports").exists()
     name = FlowFilter(name=FlowFilterName(any_=["write_report"]))
     [run] = prefect_client.read_flow_runs(flow_filter=name, sort=FlowRunSort.START_TIME_DESC, limit=1)
     assert run.state_name == "Failed"

@@ -7,7 +7,8 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from pipelines.report.formats import NOTHING, Formats, Kind, Language
+from pipelines.report.formats import NOTHING, Formats, Kind
+from pipelines.report.language import Language
 from pipelines.report.tables import TABLES
 from pipelines.report.words import (
     DEFINITIONS,
