@@ -74,10 +74,15 @@ OF_A_ROLE = {
     "standard_conforming_strings": "off",
     "default_transaction_read_only": "on",
     "default_transaction_isolation": "serializable",
-    "statement_timeout": "1",
+    "statement_timeout": "500ms",
     "TimeZone": "Pacific/Auckland",
     "transform_null_equals": "on",
 }
+SLOWER_THAN_THE_TIMEOUT = (
+    "SET default_transaction_read_only = off",
+    "CREATE FUNCTION be_slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1); RETURN NULL; END $$",
+    "CREATE TRIGGER slow AFTER INSERT OR UPDATE ON calls FOR EACH STATEMENT EXECUTE FUNCTION be_slow()",
+)
 
 
 @pytest.fixture
@@ -98,6 +103,11 @@ def test_what_a_postgresql_role_and_database_set_changes_no_value(
         *(f"ALTER DATABASE {database} SET {name} = '{value}'" for name, value in settings.items()),
     )
     url = postgresql_server.url_of(database or "", postgresql_server.user, SECRET)
+    assert_exports(server, url, tmp_path)
+    mine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.pool.NullPool)
+    with mine.connect() as connection:
+        for statement in SLOWER_THAN_THE_TIMEOUT:
+            connection.exec_driver_sql(statement)
     assert_exports(server, url, tmp_path)
 
 
