@@ -7,6 +7,7 @@ again is lossless and changes nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 from types import TracebackType
 
@@ -44,6 +45,7 @@ class StagedWindow:
         self._connection = connection
         self._staged, self._differences = temporary_tables()
         self._temporary = (*self._staged.values(), self._differences)
+        self._rows_staged: Counter[str] = Counter()
 
     def __enter__(self) -> StagedWindow:
         for table in self._temporary:
@@ -78,6 +80,7 @@ class StagedWindow:
                 if self._backend.failure(getattr(error, "orig", error)) not in (COLLIDED, MISFIT):
                     raise
                 raise DataError(f"table {table.name}: a row comes twice, lacks a value, or has one too long") from error
+            self._rows_staged[table.name] += batch.num_rows
 
     def times(self, first_start: datetime, last_start: datetime) -> pa.Table:
         """Return ``TIMES_COLUMNS`` of the calls, not deleted, that start in the closed interval; after ``replace``."""
@@ -121,6 +124,7 @@ class StagedWindow:
         """Forget what was staged."""
         for table in self._staged.values():
             self._connection.execute(sa.delete(table))
+        self._rows_staged.clear()
 
     def ids_that_start_later(self, window_end: datetime) -> list[str]:
         """Return the staged ids whose call starts after the window, in the warehouse: there it has its later row."""
@@ -142,7 +146,12 @@ class StagedWindow:
             self._backend.loaded(self._connection, table)
         self._window = (window_start, window_end)
         self._found = StagedDifferences(
-            self._warehouse, self._connection, self._staged, self._differences, self._window
+            self._warehouse,
+            self._connection,
+            self._staged,
+            self._differences,
+            self._window,
+            has_rejects=self._rows_staged[REJECTED_ROWS.name] > 0,
         )
         self._found.find()
         return self._found.losses(certified_at)
@@ -159,7 +168,6 @@ class StagedWindow:
         window_start, window_end = self._window
         if not believes_gone:
             self._found.forget_vanished()
-        staged_calls = row_count(self._connection, self._staged[CALLS.name])
         found = self._found.kinds()
         written = sum(found.get(kind, 0) for kind in (INSERTED, UPDATED, RESTORED))
         left = self._found.windows_left() if found.get(UPDATED) else ()
@@ -172,8 +180,10 @@ class StagedWindow:
             left += self._found.windows_that_set_aside_what_vanished()
         if found.get(INSERTED):
             self._insert_calls(window_start, now)
+        if found.get(UPDATED) or found.get(RESTORED):
+            self._delete_participants()
         if written:
-            self._replace_participants()
+            self._insert_participants()
         to_confirm = self._found.starts_newly_set_aside()
         rejects_added, rejects_removed = self._replace_rejects(window_start, window_end, now, believes_gone)
         return Changes(
@@ -181,7 +191,7 @@ class StagedWindow:
             updated=found.get(UPDATED, 0),
             restored=found.get(RESTORED, 0),
             vanished=found.get(VANISHED, 0),
-            unchanged=staged_calls - written,
+            unchanged=self._rows_staged[CALLS.name] - written,
             rejects_added=rejects_added,
             rejects_removed=rejects_removed,
             left=left,
@@ -232,9 +242,8 @@ class StagedWindow:
         )
         self._connection.execute(sa.insert(calls).from_select([*names, *instants], new_rows))
 
-    def _replace_participants(self) -> None:
+    def _delete_participants(self) -> None:
         participants = self._warehouse.tables[CALL_PARTICIPANTS.name]
-        staged = self._staged[CALL_PARTICIPANTS.name]
         self._connection.execute(
             self._backend.delete_matching(
                 participants,
@@ -242,6 +251,10 @@ class StagedWindow:
                 self._differences.c.kind.in_((UPDATED, RESTORED)),
             )
         )
+
+    def _insert_participants(self) -> None:
+        participants = self._warehouse.tables[CALL_PARTICIPANTS.name]
+        staged = self._staged[CALL_PARTICIPANTS.name]
         new_rows = (
             sa.select(*staged.c)
             .join(self._differences, self._differences.c.call_id == staged.c.call_id)

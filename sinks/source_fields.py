@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from datetime import date, datetime
 
+import pyarrow as pa
 import sqlalchemy as sa
 
 from sinks.warehouse import Warehouse
 from transforms.field_types import FieldTypes
 from transforms.schema import SOURCE_FIELDS
-
-_ROWS_PER_STATEMENT = 500
 
 
 def replace_source_fields(
@@ -43,5 +42,5 @@ def replace_source_fields(
         }
         for field, json_type in sorted(counts.keys() - held.keys())
     ]
-    for first in range(0, len(new), _ROWS_PER_STATEMENT):
-        connection.execute(sa.insert(t).values(new[first : first + _ROWS_PER_STATEMENT]))
+    if new:
+        warehouse.backend.load(connection, t, pa.Table.from_pylist(new, schema=SOURCE_FIELDS.arrow_schema))

@@ -26,11 +26,14 @@ class StagedDifferences:
         staged: Mapping[str, sa.Table],
         table: sa.Table,
         window: tuple[datetime, datetime],
+        *,
+        has_rejects: bool,
     ) -> None:
         self._table = table
         self._backend, self._tables = warehouse.backend, warehouse.tables
         self._connection, self._staged = connection, staged
         self._start, self._end = window
+        self._has_rejects = has_rejects
 
     def find(self) -> None:
         """Compare the staged calls with the warehouse's, and fill the table."""
@@ -61,8 +64,9 @@ class StagedDifferences:
     def losses(self, certified_at: datetime | None) -> Losses:
         """Return what the warehouse would lose; a call that is served, but rejected, is forgotten as a difference."""
         calls, rejects = self._tables[CALLS.name], self._staged[REJECTED_ROWS.name]
+        found = self.kinds()
         in_window = (calls.c.started_at >= self._start, calls.c.started_at < self._end, calls.c.deleted_at.is_(None))
-        not_staged = row_count(self._connection, self._table, self._table.c.kind == VANISHED)
+        not_staged = found.get(VANISHED, 0)
         if not_staged:
             is_rejected = sa.exists().where(rejects.c.call_id == self._table.c.call_id)
             self.forget_vanished(is_rejected.correlate(self._table))
@@ -71,8 +75,8 @@ class StagedDifferences:
             live=row_count(self._connection, calls, *in_window),
             vanishing=vanishing,
             unreadable=not_staged - vanishing,
-            rows_without_id=self._rows_without_id(certified_at),
-            emptied=self._emptied(),
+            rows_without_id=self._rows_without_id(certified_at) if self._has_rejects else 0,
+            emptied=self._emptied() if found.get(UPDATED) else {},
         )
 
     def _fill(self, found: sa.Select[tuple[object, ...]]) -> None:
@@ -123,7 +127,7 @@ class StagedDifferences:
             .where(self._table.c.kind == UPDATED)
         )
         counts = self._connection.execute(query).one()
-        return {column.name: int(count) for column, count in zip(columns, counts, strict=True)}
+        return {column.name: int(count) for column, count in zip(columns, counts, strict=True) if count}
 
     def windows_that_set_aside_what_vanished(self) -> tuple[datetime, ...]:
         """Return the other windows that have set a row aside, because its call was here, where it is not any more."""
@@ -142,6 +146,8 @@ class StagedDifferences:
 
     def starts_newly_set_aside(self) -> tuple[datetime, ...]:
         """Return the starts, in other windows, of the calls of which a row is set aside here for the first time."""
+        if not self._has_rejects:
+            return ()
         calls = self._tables[CALLS.name]
         rejects, staged = self._tables[REJECTED_ROWS.name], self._staged[REJECTED_ROWS.name]
         known = sa.exists().where(

@@ -44,7 +44,8 @@ class Losses:
 
     ``live`` calls are in the window now, of which ``vanishing`` were not staged. ``unreadable`` ones were not staged
     either, but a rejected row has their id: they are still served. ``emptied`` says, by column, in how many calls a
-    value would become null or unknown. ``rows_without_id`` counts staged rejects that could be any call of the window.
+    value would become null or unknown, where it is any. ``rows_without_id`` counts staged rejects that could be any
+    call of the window.
     """
 
     live: int

@@ -5,7 +5,7 @@ nothing that was exported is a result.
 """
 
 from pipelines.flows.command import run_archive_flow, run_backfill_flow, run_export_flow
-from pipelines.flows.days import export_local_day
+from pipelines.flows.days import export_local_days
 from pipelines.flows.export import backfill_calls, export_calls, export_recent_calls
 from pipelines.flows.live import snapshot_live_calls
 from pipelines.flows.recordings import archive_recordings
@@ -16,7 +16,7 @@ __all__ = [
     "archive_recordings",
     "backfill_calls",
     "export_calls",
-    "export_local_day",
+    "export_local_days",
     "export_recent_calls",
     "run_archive_flow",
     "run_backfill_flow",

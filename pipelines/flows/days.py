@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from queue import SimpleQueue
 from typing import Any
 from uuid import UUID
@@ -21,6 +20,7 @@ from pipelines.export.planner import DayPlan
 from pipelines.export.run import finish_claimed_days, follow_moved_calls, summarise
 from pipelines.export.window import Outcome, Stopped, WindowResult, export_day
 from pipelines.flows.artifacts import Progress, show_run
+from pipelines.flows.day_batches import DayBatch, DayBatches
 from pipelines.flows.runners import Runner
 from pipelines.flows.shared import Share, shared_run
 from pipelines.flows.states import TAG, failed
@@ -29,18 +29,20 @@ from pipelines.windows import Window
 from transforms.errors import CallHistoryError, RetryableError
 
 RETRY_DELAYS_SECONDS = [5.0, 20.0]
-"""Waits before a day with failed windows is tried again. The client has its own, finer retries below this."""
+"""Waits before days with failed windows are tried again. The client has its own, finer retries below this."""
 
 _RETRIES = len(RETRY_DELAYS_SECONDS)
 
 
 @dataclass(frozen=True)
-class DayReport:
+class TaskReport:
     """What a task tells its flow: counts and outcomes, never data; Prefect logs what ``repr`` shows.
 
-    ``requests`` are those that ``opening``, a pipeline in some process, has sent so far.
+    ``days`` is how many local days it had. ``requests`` are those that ``opening``, a pipeline in some process, has
+    sent so far.
     """
 
+    days: int
     results: tuple[WindowResult, ...] = field(repr=False)
     opening: str = field(repr=False)
     requests: int = field(repr=False)
@@ -49,6 +51,11 @@ class DayReport:
     def failed(self) -> list[WindowResult]:
         """The windows that failed."""
         return [result for result in self.results if result.outcome is Outcome.FAILED]
+
+    @property
+    def calls(self) -> int:
+        """How many calls its windows have."""
+        return sum(result.certificate.lake_rows for result in self.results if result.certificate)
 
     @property
     def may_succeed_later(self) -> bool:
@@ -62,12 +69,12 @@ _results_of_tries: dict[UUID, dict[Window, WindowResult]] = {}
 
 def _is_retryable(_task: Task[..., Any], _task_run: TaskRun, state: State[Any]) -> bool:
     found = state.data
-    return found.may_succeed_later if isinstance(found, DayReport) else isinstance(found, RetryableError)
+    return found.may_succeed_later if isinstance(found, TaskReport) else isinstance(found, RetryableError)
 
 
 @task(
-    name="export_local_day",
-    task_run_name="{day.call_date}",
+    name="export_local_days",
+    task_run_name="{batch.label}",
     tags=[TAG],
     retries=_RETRIES,
     retry_delay_seconds=RETRY_DELAYS_SECONDS,
@@ -75,31 +82,34 @@ def _is_retryable(_task: Task[..., Any], _task_run: TaskRun, state: State[Any]) 
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def export_local_day(run_id: str, priority: Priority, day: DayPlan, accepts_vanished: bool = False) -> State[Any]:
-    """Export the due windows of one local day; when tried again, only those whose failure may pass.
+def export_local_days(run_id: str, priority: Priority, batch: DayBatch, accepts_vanished: bool = False) -> State[Any]:
+    """Export the due windows of some local days; when tried again, only those whose failure may pass.
 
-    Ends with a `DayReport`, as failed when windows failed; or with the error that no other day could survive either.
+    Ends with a `TaskReport`, as failed when windows failed; or with the error that no other day could survive either.
     """
     context = TaskRunContext.get()
     assert context is not None
     results = _results_of_tries.pop(context.task_run.id, {})
-    due = tuple(planned for planned in day.windows if planned.window not in results)
     try:
         with shared_run(run_id, priority, accepts_vanished=accepts_vanished) as share:
-            results |= {result.window: result for result in export_day(share.run, replace(day, windows=due))}
-            report = DayReport(tuple(results[p.window] for p in day.windows), share.opening, share.requests)
+            for day in batch.days:
+                due = tuple(planned for planned in day.windows if planned.window not in results)
+                if due:
+                    results |= {result.window: result for result in export_day(share.run, replace(day, windows=due))}
+            ended = tuple(results[planned.window] for day in batch.days for planned in day.windows)
+            report = TaskReport(len(batch.days), ended, share.opening, share.requests)
     except Stopped:
-        return Cancelled(message="The run was told to stop; the day is due again.")
+        return Cancelled(message="The run was told to stop; what is not done is due again.")
     except CallHistoryError as error:
         state = failed(error)
     else:
         state = _state_of(report)
-    if _is_retryable(export_local_day, context.task_run, state) and context.task_run.run_count <= _RETRIES:
+    if _is_retryable(export_local_days, context.task_run, state) and context.task_run.run_count <= _RETRIES:
         _results_of_tries[context.task_run.id] = {w: r for w, r in results.items() if not r.may_succeed_later}
     return state
 
 
-def _state_of(report: DayReport) -> State[Any]:
+def _state_of(report: TaskReport) -> State[Any]:
     logger = get_run_logger()
     for result in report.results:
         calls = f", {result.certificate.lake_rows} calls" if result.certificate else ""
@@ -111,9 +121,9 @@ def _state_of(report: DayReport) -> State[Any]:
 
 
 def run_days(share: Share, plans: Sequence[DayPlan], priority: Priority, runner: Runner) -> dict[str, Any]:
-    """Run one task per day and return the run's summary. Raises IncompleteRunError when windows failed.
+    """Export the days in tasks, of which small days share one, and return the run's summary.
 
-    A day that ends without a result for each window ends the run with its error: no other could do better. On that, on
+    A task that ends without a result for each window ends the run with its error: no other could do better. On that, on
     Ctrl-C and on Prefect's termination signal, days under way stop and their claims are given back.
     """
     run = share.run
@@ -136,38 +146,41 @@ def run_days(share: Share, plans: Sequence[DayPlan], priority: Priority, runner:
     return found
 
 
-def _run_tasks(share: Share, plans: Sequence[DayPlan], priority: Priority, runner: Runner) -> list[DayReport]:
+def _run_tasks(share: Share, plans: Sequence[DayPlan], priority: Priority, runner: Runner) -> list[TaskReport]:
     run_id = share.run.run_id
-    pending, under_way = iter(plans), 0
+    pending, under_way, days_done = DayBatches(plans), 0, 0
     ended: SimpleQueue[PrefectFuture[Any]] = SimpleQueue()
-    reports: list[DayReport] = []
+    reports: list[TaskReport] = []
     with runner.start() as tasks:
         try:
             progress = Progress(len(plans), f"Run {run_id}: local days done")
-            while len(reports) < len(plans):
-                for day in islice(pending, max(runner.tasks_ahead() - under_way, 0)):
+            while days_done < len(plans):
+                while pending and under_way < (tasks_ahead := runner.tasks_ahead()):
                     parameters = {
                         "run_id": run_id,
                         "priority": priority,
-                        "day": day,
+                        "batch": pending.take(tasks_ahead),
                         "accepts_vanished": share.run.beliefs.vanished,
                     }
-                    tasks.submit(export_local_day, parameters).add_done_callback(ended.put)
+                    tasks.submit(export_local_days, parameters).add_done_callback(ended.put)
                     under_way += 1
-                reports.append(_report(ended.get(), runner))
+                report = _report(ended.get(), runner)
+                reports.append(report)
+                pending.learn(report.days, report.calls)
                 under_way -= 1
-                progress.show(len(reports))
+                days_done += report.days
+                progress.show(days_done)
         except BaseException:
             share.run.give_up()
             raise
     return reports
 
 
-def _report(future: PrefectFuture[Any], runner: Runner) -> DayReport:
+def _report(future: PrefectFuture[Any], runner: Runner) -> TaskReport:
     with runner.errors_explained():
         state: State[Any] = future.wrapped_future.result()  # type: ignore[attr-defined]
     report = state.result(raise_on_failure=False, _sync=True)  # type: ignore[call-overload]
-    if isinstance(report, DayReport):
+    if isinstance(report, TaskReport):
         return report
     if isinstance(report, BaseException):
         raise report

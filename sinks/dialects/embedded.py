@@ -74,6 +74,9 @@ class DuckDB(Backend):
         self.path = Path(url.database or "").absolute()
         self._quoted_path = str(self.path).replace("'", "''")
         self._instance: Any = None
+        # duckdb_engine says no, without a reason: its compiler is that of PostgreSQL, which says yes. SQLAlchemy looks
+        # at the class only.
+        type(self.engine.dialect).supports_statement_cache = True
         sa.event.listen(self.engine, "do_connect", self._connection)
 
     @override

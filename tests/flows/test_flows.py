@@ -38,7 +38,7 @@ from pipelines import flows
 from pipelines.context import open_pipeline, utc_now
 from pipelines.export.run import plan_days, run_plans
 from pipelines.settings import load_settings
-from pipelines.simulator import CREDENTIALS, SimulatedPortal
+from pipelines.simulator import CREDENTIALS, NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
 from pipelines.simulator.faults import Envelope, FewerRows, Hook, Status
 from pipelines.simulator.wire import Request
 from pipelines.windows import day_windows
@@ -66,7 +66,7 @@ def environment(portal: SimulatedPortal, tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every read is tried once, so that what is seen to try again is Prefect; and it does so at once."""
-    monkeypatch.setattr(flows.export_local_day, "retry_delay_seconds", [0.0, 0.0])
+    monkeypatch.setattr(flows.export_local_days, "retry_delay_seconds", [0.0, 0.0])
     with stamina.set_testing(True, attempts=1):
         yield
 
@@ -176,6 +176,34 @@ def test_prefect_tries_a_failed_window_again_and_no_other(
         "2026-01-07": 1,
     }
     assert all("callhistory" in task_run.tags for task_run in runs.values())
+
+
+@pytest.mark.usefixtures("environment", "no_waiting")
+def test_small_days_share_a_task_and_only_the_one_that_failed_is_tried_again(
+    prefect_client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, last = FIRST, FIRST + timedelta(days=19)
+    calls = generate(seed=8, start_date=first, days=20, calls_total=60, late_arrival_share=0, late_change_share=0)
+    with SimulatedPortal(Portal(calls, PortalOptions(rate_limits=NO_LIMITS))) as portal:
+        monkeypatch.setenv("STRINGEEX_BASE_URL", portal.base_url)
+        assert flows.run_backfill_flow(first, last, concurrency=1)["complete"]
+        portal.portal.log.clear()
+        unlucky = wire_time(first + timedelta(days=17), 0, hours=24)
+        portal.portal.faults.append(Status(status=503, count=1, when=in_window(unlucky)))
+        summary = flows.run_backfill_flow(first, last, force=True, concurrency=1)
+        requested = history_windows(portal)
+    assert summary["complete"]
+    assert [day["complete"] for day in summary["days"]] == [True] * 20
+    assert requested.pop(unlucky) == 2
+    assert list(requested.values()) == [1] * 19
+    runs = task_runs(prefect_client, latest_run(prefect_client), count=5)
+    assert {name: task_run.run_count for name, task_run in runs.items()} == {
+        "2026-01-15..2026-01-24 (10 days)": 2,
+        "2026-01-10..2026-01-14 (5 days)": 1,
+        "2026-01-07..2026-01-09 (3 days)": 1,
+        "2026-01-06": 1,
+        "2026-01-05": 1,
+    }
 
 
 @pytest.mark.parametrize(
