@@ -30,7 +30,7 @@ class ArchiveProgress:
                 console=output.logs,
                 transient=True,
             )
-            if output.logs.is_terminal and not output.verbose
+            if output.shows_bars
             else None
         )
         self._task = self._bar.add_task("", total=None, state="") if self._bar else None

@@ -1,4 +1,4 @@
-"""What every command has in common: ``--json``, ``--debug``, ``--verbose``, and how its errors end.
+"""What every command has in common: ``--json``, ``--quiet``, ``--verbose``, ``--debug``, and how its errors end.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 done but incomplete, 130 stopped from outside.
 """
@@ -30,6 +30,7 @@ _COMMON_OPTIONS = [
     )
     for name, flag, description in (
         ("as_json", "--json", "Print one JSON object on stdout; logs go to stderr."),
+        ("quiet", "--quiet", "Print nothing while all is well: only warnings, errors, and what is incomplete."),
         ("verbose", "--verbose", "Tell every step and every retry on stderr."),
         ("debug", "--debug", "Show the traceback of an error; it may quote data."),
     )
@@ -51,11 +52,13 @@ def command(body: Callable[Concatenate[Output, P], Report]) -> Callable[..., Non
     """
 
     @functools.wraps(body)
-    def run(*, as_json: bool, verbose: bool, debug: bool, **arguments: Any) -> None:
+    def run(*, as_json: bool, quiet: bool, verbose: bool, debug: bool, **arguments: Any) -> None:
         if getattr(arguments.get("context"), "invoked_subcommand", None) is not None:
             return
-        output = Output(as_json=as_json, verbose=verbose)
+        output = Output(as_json=as_json, verbose=verbose, quiet=quiet)
         try:
+            if quiet and verbose:
+                raise UsageError("--quiet and --verbose: leave one of them out")
             with output.streams():
                 report = body(output, **arguments)  # type: ignore[call-arg]  # typer passes what it was told below
             output.finish(report)

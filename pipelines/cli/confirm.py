@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import typer
@@ -12,7 +13,7 @@ from pipelines.cli.output import Output, Report
 
 def confirmed(output: Output, deed: str, *, yes: bool) -> bool:
     """Say what is about to be done, and ask unless ``yes``; raises UsageError where there is nobody to ask."""
-    output.log(f"about to {deed}")
+    output.log(f"about to {deed}", logging.INFO if yes else logging.WARNING)
     if yes:
         return True
     if output.as_json or output.json_logs or not sys.stdin.isatty():

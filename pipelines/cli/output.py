@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,20 +32,33 @@ class Report:
 
 
 class Output:
-    """The two streams of a command; making it sets up the process's logs as ``CALLHISTORY_LOG_FORMAT`` says."""
+    """The two streams of a command; making it sets up the process's logs as ``CALLHISTORY_LOG_FORMAT`` says.
 
-    def __init__(self, *, as_json: bool = False, verbose: bool = False) -> None:
+    A ``quiet`` one shows warnings and errors, and a result only where not all is well.
+    """
+
+    def __init__(self, *, as_json: bool = False, verbose: bool = False, quiet: bool = False) -> None:
         from pipelines.settings import log_format
 
         self.as_json = as_json
         self.verbose = verbose
+        self.quiet = quiet
+        if quiet:
+            os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
         self.json_logs = log_format() == "json"
         # No bars among the lines, also where they are read on a terminal.
         self.logs = Console(stderr=True, force_terminal=False) if self.json_logs else console_for(stderr=True)
         set_up_logs("json" if self.json_logs else "text", verbose=verbose)
 
+    @property
+    def shows_bars(self) -> bool:
+        """Whether progress is shown as bars: on a terminal, where nothing else is written meanwhile."""
+        return self.logs.is_terminal and not self.verbose and not self.quiet
+
     def log(self, line: str, level: int = logging.INFO, **fields: Any) -> None:
         """Write one line to stderr, as it is; where logs are JSON, with ``fields`` beside it."""
+        if self.quiet and level < logging.WARNING:
+            return
         if self.json_logs:
             logger.log(level, "%s", line, extra=fields)
         else:
@@ -64,7 +78,7 @@ class Output:
         """Write the result to stdout."""
         if self.as_json:
             write_json(report.data)
-        else:
+        elif not self.quiet or report.exit_code:
             report.show(console_for(stderr=False))
 
 

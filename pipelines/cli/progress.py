@@ -48,7 +48,7 @@ class RunProgress:
         self._rows_read: dict[object, int] = {}
         self._lines = ProgressLines(output)
         self._lock = threading.Lock()
-        self._bars = _Bars(output, len(plans)) if output.logs.is_terminal and not output.verbose else None
+        self._bars = _Bars(output, len(plans)) if output.shows_bars else None
 
     def __enter__(self) -> RunProgress:
         if self._bars:

@@ -213,10 +213,13 @@ def _clock_time(now: float, instant: float) -> str:
     return f"{date}{local:%H:%M:%S} ({in_utc} UTC)"
 
 
-def open_budget(settings: Settings, priority: Priority, *, longest_wait_seconds: float | None = None) -> RequestBudget:
+def open_budget(
+    settings: Settings, priority: Priority, *, longest_wait_seconds: float | None = None, is_shared: bool = True
+) -> RequestBudget:
     """Return a budget with the limits of ``settings``, counted together with all who use the same warehouse.
 
-    Nothing is opened before the first request that has a limit.
+    Nothing is opened before the first request that has a limit. One that is not shared counts for itself: for whoever
+    knows that the warehouse cannot be reached.
     """
     blocks = [
         Block(10, settings.history_requests_per_10s, "history"),
@@ -224,7 +227,7 @@ def open_budget(settings: Settings, priority: Priority, *, longest_wait_seconds:
         Block(60, settings.recordings_per_minute, "recording"),
         Block(3600, settings.requests_per_hour),
     ]
-    if not any(block.limit for block in blocks):
+    if not is_shared or not any(block.limit for block in blocks):
         return RequestBudget(blocks, priority=priority, longest_wait_seconds=longest_wait_seconds)
     from sinks.request_counters import RequestCounters
 

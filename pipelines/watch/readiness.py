@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from pipelines.context import (
@@ -41,9 +42,10 @@ def check_all(settings: Settings, *, with_api: bool = True) -> Iterator[CheckRes
 
     Nothing is created that stays: what is not there yet is told of.
     """
+    database = _tried("database", _database, settings)
     if with_api:
-        yield _tried("credentials", _credentials, settings)
-    yield _tried("database", _database, settings)
+        yield _tried("credentials", partial(_credentials, shares_budget=database.is_ok), settings)
+    yield database
     yield _tried("lake", _lake, settings)
     yield _tried("recordings archive", _archive, settings)
 
@@ -55,10 +57,12 @@ def _tried(name: str, check: Callable[[Settings], str], settings: Settings) -> C
         return CheckResult(name, False, str(error))
 
 
-def _credentials(settings: Settings) -> str:
+def _credentials(settings: Settings, *, shares_budget: bool) -> str:
     now = utc_now()
     hour = (int((now - timedelta(hours=1)).timestamp() * 1000), int(now.timestamp() * 1000))
-    budget = open_budget(settings, Priority.INTERACTIVE, longest_wait_seconds=_LONGEST_WAIT_SECONDS)
+    budget = open_budget(
+        settings, Priority.INTERACTIVE, longest_wait_seconds=_LONGEST_WAIT_SECONDS, is_shared=shares_budget
+    )
     with StringeeXClient(settings, budget=budget) as client:
         client.request("history", params={"time": "{}-{}".format(*hour), "version": "2", "limit": "1"})
     return f"{settings.base_url} accepts them"

@@ -243,6 +243,11 @@ def read_status(stores: Stores, now: datetime) -> Status:
     )
 
 
+def read_day_status(stores: Stores, call_date: date, now: datetime) -> DayStatus:
+    """Return how one local day stands at ``now``."""
+    return _day_status(stores, call_date, stores.ledger.rows(call_date, call_date), now)
+
+
 def days_asked_for(start_date: date | None, known: Iterable[date], today: date) -> list[date]:
     """Return the local days up to today that a run was asked for: since the export's first, and those of backfills."""
     since_start = days_between(start_date, today) if start_date is not None else ()

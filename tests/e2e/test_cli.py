@@ -23,7 +23,7 @@ from pipelines.simulator import faults as fault
 from pipelines.windows import day_bounds
 from sinks.ledger import Ledger
 from sinks.warehouse import Warehouse
-from tests.e2e.command import account, callhistory, callhistory_here, command_line, environment
+from tests.e2e.command import Finished, account, callhistory, callhistory_here, command_line, environment
 from tests.today import TODAY, ZONE
 
 DAYS = 4
@@ -293,6 +293,44 @@ def test_progress_is_lines_elsewhere_and_bars_on_a_terminal(run):
     assert "━" in bars.stderr
     assert "all days" in bars.stderr
     assert "━" not in bars.stdout
+
+
+def test_quiet_prints_nothing_while_all_is_well(run, portal):
+    assert run("export", "--quiet", own_process=True) == Finished(0, "", "")
+    assert run("status", "--quiet").output == ""
+    assert run("export", "--quiet", "--json").json["complete"] is True
+    portal.faults.append(fault.Status(status=403))
+    failed = run("backfill", "--quiet", "--force", "--last", "1d", own_process=True)
+    assert failed.exit_code != 0
+    assert failed.output.count("\n") >= 1
+    both = run("status", "--quiet", "--verbose")
+    assert (both.exit_code, both.output) == (2, "error: --quiet and --verbose: leave one of them out\n")
+
+
+def test_a_quiet_run_that_leaves_something_undone_shows_what(run, portal):
+    unlucky = bounds_ms(FIRST)[0]
+    portal.faults.append(fault.Envelope(r=7, message="no", when=lambda request: str(unlucky) in request.query_string))
+    done = run("export", "--quiet", own_process=True)
+    assert done.exit_code == 3
+    assert f"{FIRST}" in done.stdout
+    assert "FAILED" in done.stdout
+    assert done.stderr == ""
+
+
+def test_it_is_a_module_too(run):
+    shown = subprocess.run(
+        [sys.executable, "-m", "callhistory", "--version"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert shown.stdout.startswith("callhistory ")
+
+
+def test_check_says_of_a_database_that_does_not_answer_only_that(run):
+    url = "postgresql://u@127.0.0.1:1/calls"  # nobody listens there
+    checked = run("check", own_process=True, CALLHISTORY_WAREHOUSE_URL=url, STRINGEEX_REQUESTS_PER_HOUR="9000")
+    assert checked.exit_code == 1
+    assert "ok     credentials" in checked.stdout
+    assert "FAILED database: cannot open the postgresql database calls" in checked.stdout
+    assert checked.stderr == ""
 
 
 def test_with_a_prefect_api_the_flow_does_the_work(monkeypatch, tmp_path):

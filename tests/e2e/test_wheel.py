@@ -44,6 +44,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_packages_their_data_and_the_licence_and_no_tests(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if not name.startswith("callhistory-")} == {
+        "callhistory",
         "pipelines",
         "sinks",
         "transforms",
@@ -66,6 +67,7 @@ def test_an_installed_wheel_runs_the_demo_outside_of_the_checkout(wheel: Path, t
 
     where = run(python, "-c", "import pipelines, sinks, transforms; print(pipelines.__file__)", cwd=tmp_path)
     assert where.startswith(str(site_packages))
+    assert run(python, "-m", "callhistory", "--version", cwd=tmp_path).startswith("callhistory ")
     shown = run(
         environment_folder / "bin" / "callhistory", "demo", "--calls", "400", "--days", "2", "--json", cwd=tmp_path
     )

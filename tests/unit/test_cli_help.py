@@ -82,7 +82,7 @@ def test_every_command_says_what_it_is_for_and_has_the_common_options(path):
     assert command.help
     for option in command.params:
         assert option.help, option.name
-    assert {"--json", "--verbose", "--debug"} <= {flag for option in command.params for flag in option.opts}
+    assert {"--json", "--quiet", "--verbose", "--debug"} <= {flag for option in command.params for flag in option.opts}
 
 
 def test_without_a_command_it_shows_the_help():

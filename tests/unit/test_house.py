@@ -62,6 +62,7 @@ ROOMS = {
     "recordings": "context settings stringeex windows",
     "dictionary": "report",
     "flows": "context export logs proof recordings report settings stringeex watch windows",
+    "api": "context export settings stringeex watch",
     "cli": "context dictionary export flows logs proof recordings report settings simulator stringeex watch windows",
 }
 """The rooms of ``pipelines``, each with those it may import: only such as stand above it here."""
