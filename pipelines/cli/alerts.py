@@ -48,6 +48,6 @@ def _show(console: Console, found: Sequence[Alert]) -> None:
         console.print("Nothing to look at.")
     for alert in found:
         kind = alert.kind.value.replace("_", " ")
-        console.print(f"{kind}: {alert.what}", style="bold", markup=False, soft_wrap=True)
-        console.print(f"  since {alert.since:%Y-%m-%d %H:%M} UTC", markup=False, soft_wrap=True)
-        console.print(f"  to do: {alert.what_to_do}", markup=False, soft_wrap=True)
+        console.print(f"{kind}: {alert.what}", style="bold", soft_wrap=True)
+        console.print(f"  since {alert.since:%Y-%m-%d %H:%M} UTC", soft_wrap=True)
+        console.print(f"  to do: {alert.what_to_do}", soft_wrap=True)

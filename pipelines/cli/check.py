@@ -57,4 +57,4 @@ def show_checks(console: Console, results: Sequence[CheckResult]) -> None:
     """Show what was tried, one line each."""
     for result in results:
         console.print("ok    " if result.is_ok else "FAILED", style="green" if result.is_ok else "bold red", end=" ")
-        console.print(f"{result.name}: {result.message}", markup=False, soft_wrap=True)
+        console.print(f"{result.name}: {result.message}", soft_wrap=True)

@@ -43,6 +43,4 @@ def _show(console: Console, found: Sequence[SettingInForce]) -> None:
 
     for setting in sorted(found, key=lambda setting: setting.origin == DEFAULT):
         means = f"  ({setting.means})" if setting.means else ""
-        console.print(
-            f"{setting.name}={setting.value}{means}  # {setting.origin}", markup=False, highlight=False, soft_wrap=True
-        )
+        console.print(f"{setting.name}={setting.value}{means}  # {setting.origin}", highlight=False, soft_wrap=True)

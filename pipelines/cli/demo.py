@@ -159,13 +159,13 @@ def _show(console: Console, data: dict[str, Any]) -> None:
             table(("day", *(name.replace("_", " ") for name in _METRICS[1:])), map(_figure_row, data["figures"]))
         )
     for error in data["errors"]:
-        console.print(f"failed: {error}", markup=False, soft_wrap=True)
+        console.print(f"failed: {error}", soft_wrap=True)
     places = f"\nReport:   {data['report']}\nParquet:  {data['parquet']}\nDatabase: {data['database']}"
-    console.print(places, markup=False, soft_wrap=True)
+    console.print(places, soft_wrap=True)
     console.print("\nCalls per day, from the Parquet files:")
-    console.print(data["queries"]["parquet"], markup=False, soft_wrap=True)
+    console.print(data["queries"]["parquet"], soft_wrap=True)
     console.print("\nEach day in figures, from the database:")
-    console.print(data["queries"]["database"], markup=False, soft_wrap=True)
+    console.print(data["queries"]["database"], soft_wrap=True)
     console.print(
         "\nNext: set STRINGEEX_API_KEY_SID and STRINGEEX_API_KEY_SECRET, then run callhistory check and "
         "callhistory export.",

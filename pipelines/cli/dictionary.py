@@ -44,6 +44,6 @@ def dictionary(
         if file is None:
             console.file.write(text)
         else:
-            console.print(f"{file} is written.", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"{file} is written.", highlight=False, soft_wrap=True)
 
     return Report(pages.as_json(relations), show, DONE)

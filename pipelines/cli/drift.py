@@ -55,7 +55,7 @@ def accept(
         accept_field(stores.state, field, utc_now())
     return Report(
         {"accepted": field},
-        lambda console: console.print(f"{field}: accepted. Next: callhistory export", markup=False),
+        lambda console: console.print(f"{field}: accepted. Next: callhistory export"),
     )
 
 

@@ -170,10 +170,10 @@ def _show_summary(console: Console, summary: Mapping[str, Any]) -> None:
         f"{counted(summary['files_written'], 'file')} written, {counted(summary['requests'], 'request')}."
     )
     for change in summary["drift"]:
-        console.print(drift_line(change), markup=False, soft_wrap=True)
+        console.print(drift_line(change), soft_wrap=True)
     for word, reasons in (("held", summary["held"]), ("disputed", summary["disputed"]), ("failed", errors)):
         for reason in reasons[:_ERRORS_SHOWN]:
-            console.print(f"{word}: {reason}", markup=False, soft_wrap=True)
+            console.print(f"{word}: {reason}", soft_wrap=True)
         if len(reasons) > _ERRORS_SHOWN:
             console.print(f"... and {len(reasons) - _ERRORS_SHOWN:,} more {word}; --json has all")
     if disputed := summary["disputed"]:

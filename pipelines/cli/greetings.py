@@ -51,6 +51,6 @@ def upload(
     return Report(
         data,
         lambda console: console.print(
-            f"Done: the API calls it {greeting.file_sid or '(no id)'} ({greeting.filename or 'no name'}).", markup=False
+            f"Done: the API calls it {greeting.file_sid or '(no id)'} ({greeting.filename or 'no name'})."
         ),
     )

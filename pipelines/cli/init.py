@@ -92,4 +92,4 @@ def _write(answers: dict[str, str]) -> None:
 
 
 def _show(console: Console) -> None:
-    console.print(f"{_FILE.resolve()} is written. Next: callhistory export", markup=False, soft_wrap=True)
+    console.print(f"{_FILE.resolve()} is written. Next: callhistory export", soft_wrap=True)

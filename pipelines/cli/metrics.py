@@ -58,7 +58,7 @@ def metrics(
     except OSError as error:
         raise StorageError(f"--output {file}: cannot be written ({error.strerror})") from error
     data = {"file": file, "samples": len(found)}
-    return Report(data, lambda console: console.print(f"{len(found)} samples in {file}", markup=False, soft_wrap=True))
+    return Report(data, lambda console: console.print(f"{len(found)} samples in {file}", soft_wrap=True))
 
 
 def _address(listen: str) -> tuple[str, int]:

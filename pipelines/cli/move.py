@@ -44,7 +44,7 @@ def _show(console: Console, done: Move) -> None:
     rows = ((t.name, t.old.rows, t.new.rows, t.old.content_hash, t.is_equal) for t in done.tables)
     console.print(table(("table", "rows", "rows there", "hash of the contents", "equal"), rows))
     what = "Copied" if done.has_copied else "Nothing to copy"
-    console.print(f"\n{what}: from the {done.old} to the {done.new}.", markup=False, soft_wrap=True)
+    console.print(f"\n{what}: from the {done.old} to the {done.new}.", soft_wrap=True)
     if done.is_proven:
         console.print("Both hold the same. Now set CALLHISTORY_WAREHOUSE_URL to the new one.", soft_wrap=True)
     else:

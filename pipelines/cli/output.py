@@ -47,7 +47,7 @@ class Output:
             os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
         self.json_logs = log_format() == "json"
         # No bars among the lines, also where they are read on a terminal.
-        self.logs = Console(stderr=True, force_terminal=False) if self.json_logs else console_for(stderr=True)
+        self.logs = _plain_console(stderr=True, force_terminal=False) if self.json_logs else console_for(stderr=True)
         set_up_logs("json" if self.json_logs else "text", verbose=verbose)
 
     @property
@@ -62,7 +62,7 @@ class Output:
         if self.json_logs:
             logger.log(level, "%s", line, extra=fields)
         else:
-            self.logs.print(line, markup=False, highlight=False, soft_wrap=True)
+            self.logs.print(line, soft_wrap=True)
 
     @contextlib.contextmanager
     def streams(self) -> Iterator[None]:
@@ -108,7 +108,7 @@ class FittingTable:
         for position, name in enumerate(self._columns):
             shown.add_column(name, justify="left" if position == 0 else "right", no_wrap=True)
         for row in self._rows:
-            shown.add_row(*row)
+            shown.add_row(*map(Text, row))  # as it is: of a str, rich reads markup and names of pictures
         return shown
 
     def _stacked(self) -> Iterator[Text]:
@@ -140,8 +140,13 @@ def _cell(value: object) -> str:
 
 def console_for(*, stderr: bool) -> Console:
     """Return a console on stdout or stderr; without a terminal it is wide enough for a table."""
-    console = Console(stderr=stderr, highlight=False)
-    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=_WIDTH_WITHOUT_TERMINAL)
+    console = _plain_console(stderr=stderr)
+    return console if console.is_terminal else _plain_console(stderr=stderr, width=_WIDTH_WITHOUT_TERMINAL)
+
+
+def _plain_console(**options: Any) -> Console:
+    """Return a console that shows text as it is: rich would read markup and names of pictures (``:x:``) in it."""
+    return Console(highlight=False, markup=False, emoji=False, **options)
 
 
 def file_size(size: int) -> str:

@@ -38,7 +38,7 @@ def _show(console: Console, summary: Mapping[str, Any]) -> None:
         console.print(f"{summary['adopted']:,} of them had been fetched by a run that was cut off.")
     for error in summary["errors"][:_ERRORS_SHOWN]:
         name = safe_name(error["call_id"])
-        console.print(f"{error['status']}: recording of {name}: {error['error']}", markup=False, soft_wrap=True)
+        console.print(f"{error['status']}: recording of {name}: {error['error']}", soft_wrap=True)
     if len(summary["errors"]) > _ERRORS_SHOWN:
         console.print(f"... and {len(summary['errors']) - _ERRORS_SHOWN:,} more; --json has more")
     console.print("In all: " + ", ".join(f"{count:,} {name}" for name, count in summary["recordings"].items() if count))
@@ -51,7 +51,7 @@ def show_verification(console: Console, data: Mapping[str, Any]) -> None:
         f"{data['read_back']:,} read back ({file_size(data['bytes_read'])})."
     )
     for problem in data["problems"][:_ERRORS_SHOWN]:
-        console.print(f"wrong: {problem['message']}", markup=False, soft_wrap=True)
+        console.print(f"wrong: {problem['message']}", soft_wrap=True)
     if len(data["problems"]) > _ERRORS_SHOWN:
         console.print(f"... and {len(data['problems']) - _ERRORS_SHOWN:,} more; --json has all")
     if data["wanted_again"]:
@@ -60,7 +60,7 @@ def show_verification(console: Console, data: Mapping[str, Any]) -> None:
         found = ", ".join(f"{count:,} {doubt}" for doubt, count in data["doubts"].items())
         console.print(f"Kept as they came, but doubtful: {found}.", soft_wrap=True)
     for recording in data["doubtful"][:_ERRORS_SHOWN]:
-        console.print(f"doubtful: {recording['archive_path']}: {recording['doubt']}", markup=False, soft_wrap=True)
+        console.print(f"doubtful: {recording['archive_path']}: {recording['doubt']}", soft_wrap=True)
     if sum(data["doubts"].values()) > _ERRORS_SHOWN:
         console.print(f"... and {sum(data['doubts'].values()) - _ERRORS_SHOWN:,} more; --json and the table have more")
     if not data["problems"]:
@@ -73,7 +73,7 @@ def deletion_report(data: Mapping[str, Any]) -> Report:
     def show(console: Console) -> None:
         console.print(f"{counted(data['deleted'], 'recording')} deleted, {data['already_gone']:,} already gone.")
         for reason in data["not_deleted"][:_ERRORS_SHOWN]:
-            console.print(f"not deleted: {reason}", markup=False, soft_wrap=True)
+            console.print(f"not deleted: {reason}", soft_wrap=True)
         if len(data["not_deleted"]) > _ERRORS_SHOWN:
             console.print(f"... and {len(data['not_deleted']) - _ERRORS_SHOWN:,} more; --json has all")
 

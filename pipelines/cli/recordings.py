@@ -235,7 +235,6 @@ def download(
         lambda console: console.print(
             f"{path}: {file_size(recording.bytes)} of {recording.audio.content_type}, "
             f"{length}, SHA-256 {recording.sha256}",
-            markup=False,
             soft_wrap=True,
         ),
     )

@@ -88,5 +88,5 @@ def _show(console: Console, groups: Sequence[RejectGroup]) -> None:
     console.print(table(("reason", "field", "day", "window from (UTC)", "rows"), rows))
     for group in groups:
         for payload in group.payloads:
-            console.print(payload, markup=False, soft_wrap=True)
+            console.print(payload, soft_wrap=True)
     console.print(f"\n{counted(sum(group.rows for group in groups), 'row')} in quarantine.")

@@ -88,10 +88,10 @@ def _show(console: Console, plans: Sequence[WindowReplay], data: Mapping[str, An
     if due and not data["diff"]:
         console.print(table(("window (UTC)", "states", "rebuilt", "calls changed"), rows))
     for line in list(_diff_lines(due))[:_LINES_SHOWN]:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     for plan in due:
         if plan.error:
-            console.print(f"failed: {plan.error}", markup=False, soft_wrap=True)
+            console.print(f"failed: {plan.error}", soft_wrap=True)
     windows = data["windows"]
     console.print(
         f"{counted(len(plans), 'window')}: {windows['nothing']:,} right as they are, "

@@ -84,7 +84,7 @@ def _range(first: str | None, last: str | None, newest: str | None, now: datetim
 
 def _show(console: Console, data: dict[str, Any]) -> None:
     for name in data["files"]:
-        console.print(name, markup=False, soft_wrap=True)
+        console.print(name, soft_wrap=True)
     console.print(f"{counted(data['calls'], 'call')} from {data['from']} to {data['to']}.")
     if data["unproven_days"]:
         console.print(

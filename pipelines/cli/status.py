@@ -81,11 +81,11 @@ def _show(console: Console, found: Status, alerts: int) -> None:
             f"; {found.doubtful_recordings:,} of them doubtful (callhistory recordings verify says which)"
         )
     for name, line in lines.items():
-        console.print(f"{name:10} {line}", markup=False, soft_wrap=True)
+        console.print(f"{name:10} {line}", soft_wrap=True)
     told = [("held" if window.held else "disputed", window.error) for window in found.disputed_windows]
     told += [("failed", window.error) for window in found.failed_windows]
     for name, error in told[:_LINES_SHOWN]:
-        console.print(f"{name:10} {error}", markup=False, soft_wrap=True)
+        console.print(f"{name:10} {error}", soft_wrap=True)
     if len(told) > _LINES_SHOWN:
         console.print(f"           and {len(told) - _LINES_SHOWN:,} more; --json has all")
 

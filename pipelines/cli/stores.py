@@ -27,7 +27,7 @@ def adopt(output: Output, yes: Yes = False) -> Report:
     return Report(
         {"adopted": places},
         lambda console: console.print(
-            f"The lake is {places['lake']}, the archive {places['archive']}. Next: callhistory export", markup=False
+            f"The lake is {places['lake']}, the archive {places['archive']}. Next: callhistory export"
         ),
         DONE,
     )

@@ -94,7 +94,7 @@ def _show(console: Console, days: Sequence[DayCheck]) -> None:
         for first, last, line in day_ranges(dict.fromkeys(found))
     ]
     for line in lines[:_DIFFERENCES_SHOWN]:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     if len(lines) > _DIFFERENCES_SHOWN:
         console.print(f"... and {len(lines) - _DIFFERENCES_SHOWN:,} more; --json has all")
     console.print(f"\n{counted(len(days), 'day')} verified, {len(wrong):,} with differences.")
