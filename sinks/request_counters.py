@@ -65,7 +65,19 @@ class RequestCounters(Generic[State]):
             self._place.close()
 
 
+def are_shared(warehouse_url: str, schema: str | None) -> bool:
+    """Whether anybody counts requests beside this warehouse yet; nothing is created. Raises ``StorageError``."""
+    with _place(warehouse_url, schema) as place:
+        return place.is_there() and not place.missing_tables()
+
+
 def _prepared(warehouse_url: str, schema: str | None) -> Warehouse:
+    place = _place(warehouse_url, schema)
+    place.prepare()
+    return place
+
+
+def _place(warehouse_url: str, schema: str | None) -> Warehouse:
     place = Warehouse(warehouse_url, schema, busy_timeout_seconds=_BUSY_TIMEOUT_SECONDS, declared=(REQUEST_BUDGET,))
     if place.is_embedded:
         url = sa.URL.create("sqlite", database=f"{place.backend.url.database}{FILE_SUFFIX}")
@@ -73,7 +85,6 @@ def _prepared(warehouse_url: str, schema: str | None) -> Warehouse:
             url.render_as_string(), busy_timeout_seconds=_BUSY_TIMEOUT_SECONDS, declared=(REQUEST_BUDGET,)
         )
         sa.event.listen(place.backend.engine, "connect", _do_not_wait_for_the_disk)
-    place.prepare()
     return place
 
 

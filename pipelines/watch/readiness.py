@@ -20,6 +20,7 @@ from pipelines.context import (
 from pipelines.settings import Settings
 from pipelines.stringeex.client import StringeeXClient
 from pipelines.stringeex.request_budget import Priority, open_budget
+from sinks.request_counters import are_shared
 from sinks.storage import Storage
 from sinks.warehouse import Warehouse
 from transforms.errors import CallHistoryError
@@ -44,7 +45,7 @@ def check_all(settings: Settings, *, with_api: bool = True) -> Iterator[CheckRes
     """
     database = _tried("database", _database, settings)
     if with_api:
-        yield _tried("credentials", partial(_credentials, shares_budget=database.is_ok), settings)
+        yield _tried("credentials", partial(_credentials, reaches_database=database.is_ok), settings)
     yield database
     yield _tried("lake", _lake, settings)
     yield _tried("recordings archive", _archive, settings)
@@ -57,11 +58,13 @@ def _tried(name: str, check: Callable[[Settings], str], settings: Settings) -> C
         return CheckResult(name, False, str(error))
 
 
-def _credentials(settings: Settings, *, shares_budget: bool) -> str:
+def _credentials(settings: Settings, *, reaches_database: bool) -> str:
+    # To count a first request together with others would create the place where they are counted.
+    is_shared = reaches_database and are_shared(settings.warehouse_url.get_secret_value(), settings.warehouse_schema)
     now = utc_now()
     hour = (int((now - timedelta(hours=1)).timestamp() * 1000), int(now.timestamp() * 1000))
     budget = open_budget(
-        settings, Priority.INTERACTIVE, longest_wait_seconds=_LONGEST_WAIT_SECONDS, is_shared=shares_budget
+        settings, Priority.INTERACTIVE, longest_wait_seconds=_LONGEST_WAIT_SECONDS, is_shared=is_shared
     )
     with StringeeXClient(settings, budget=budget) as client:
         client.request("history", params={"time": "{}-{}".format(*hour), "version": "2", "limit": "1"})

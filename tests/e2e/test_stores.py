@@ -166,10 +166,18 @@ def test_where_nothing_was_exported_nothing_was_called_right(nowhere: Place, arg
 
 
 def test_check_makes_nothing_and_says_what_an_export_will(nowhere: Place) -> None:
-    said = nowhere.run("check")
+    said = nowhere.run("check", STRINGEEX_REQUESTS_PER_HOUR="9000")
     assert said.exit_code == 0, said.output
     assert said.output.count("export will create it") == 3
     assert not (nowhere.folder / "data").exists()
+
+
+@pytest.mark.parametrize("warehouse_url", ["postgresql", "mariadb"], indirect=True)
+def test_check_makes_no_table_to_count_its_request_in(warehouse_url: str, nowhere: Place) -> None:
+    said = nowhere.run("check", CALLHISTORY_WAREHOUSE_URL=warehouse_url, STRINGEEX_REQUESTS_PER_HOUR="9000")
+    assert said.exit_code == 0, said.output
+    engine = sa.create_engine(warehouse_url, poolclass=sa.pool.NullPool)
+    assert sa.inspect(engine).get_table_names() == []
 
 
 def test_the_forecast_of_a_first_export_is_what_it_does(nowhere: Place) -> None:
