@@ -20,6 +20,7 @@ import fsspec
 from fsspec.core import split_protocol
 from fsspec.implementations.local import LocalFileSystem
 
+from sinks.private_files import create_file, make_folder
 from transforms.errors import BusyError, StorageError
 
 TEMPORARY_NAME = ".publishing.tmp"
@@ -95,7 +96,7 @@ class Storage:
         try:
             if self.is_local:
                 # A bucket is never created: a misspelt name would be a new one.
-                self._fs.makedirs(str(self._root), exist_ok=True)
+                make_folder(Path(self._root))
             self._fs.pipe_file(probe, b"")
             self._fs.rm_file(probe)
         except Exception as error:
@@ -132,8 +133,8 @@ class Storage:
                 yield cast(BinaryIO, unnamed)
             return
         path = Path(self.path(f".{uuid.uuid4().hex}{_INCOMING}"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x+b") as file:
+        make_folder(path.parent)
+        with create_file(path, "x+b") as file:
             try:
                 yield file
             finally:
@@ -163,8 +164,8 @@ class Storage:
         if not self.is_local:
             yield
             return
-        Path(self._root).mkdir(parents=True, exist_ok=True)
-        with open(self.path(_LOCK), "wb") as lock:
+        make_folder(Path(self._root))
+        with create_file(Path(self.path(_LOCK)), "wb") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -183,7 +184,7 @@ class Storage:
             return
         path = Path(self.path(folder))
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
             descriptor = os.open(path, os.O_RDONLY)
         except OSError as error:
             raise StorageError(f"cannot write {folder} in {self.location}: {_reason(error)}.") from error
@@ -283,10 +284,10 @@ def _lock(descriptor: int, deadline: float, what: str) -> None:
 
 def _replace_durably(source: Path, target: Path) -> None:
     """Copy next to the target, make it durable, rename: a rename within one folder is atomic on every platform."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     temporary = target.parent / TEMPORARY_NAME
     try:
-        with source.open("rb") as reader, temporary.open("wb") as writer:
+        with source.open("rb") as reader, create_file(temporary, "wb") as writer:
             shutil.copyfileobj(reader, writer, _COMPARE_CHUNK_BYTES)
             writer.flush()
             os.fsync(writer.fileno())
@@ -299,7 +300,7 @@ def _replace_durably(source: Path, target: Path) -> None:
 def _rename_durably(source: Path, target: Path) -> None:
     """Rename within one file system; afterwards the new name survives a loss of power."""
     is_new_folder = not target.parent.is_dir()
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     source.replace(target)
     for folder in (target.parent, target.parent.parent) if is_new_folder else (target.parent,):
         descriptor = os.open(folder, os.O_RDONLY)

@@ -10,12 +10,18 @@ from pathlib import Path
 import pytest
 import stamina
 
+from pipelines import redaction
 from sinks.warehouse import Warehouse
 from tests import databases
 
 pytest_plugins = ("tests.faults.matrix",)
 
 BACKENDS = ("duckdb", "sqlite", "postgresql", "mariadb")
+
+
+@pytest.fixture(autouse=True)
+def _no_secrets_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redaction, "_secrets", set[str]())
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Concatenate, ParamSpec
 import typer
 
 from pipelines.cli.output import Output, Report, write_json
+from pipelines.redaction import redacted
 from transforms.errors import AuthenticationError, CallHistoryError, SettingsError, StorageError
 
 DONE, FAILED, WRONG_USAGE, INCOMPLETE, STOPPED = 0, 1, 2, 3, 130
@@ -55,6 +56,9 @@ def command(body: Callable[Concatenate[Output, P], Report]) -> Callable[..., Non
     def run(*, as_json: bool, quiet: bool, verbose: bool, debug: bool, **arguments: Any) -> None:
         if getattr(arguments.get("context"), "invoked_subcommand", None) is not None:
             return
+        from sinks.private_files import UMASK
+
+        os.umask(UMASK)
         output = Output(as_json=as_json, verbose=verbose, quiet=quiet)
         try:
             if quiet and verbose:
@@ -68,9 +72,9 @@ def command(body: Callable[Concatenate[Output, P], Report]) -> Callable[..., Non
             raise typer.Exit(FAILED) from None
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last resort before the user
             if debug and output.json_logs:
-                output.log("traceback", logging.ERROR, traceback="".join(traceback.format_exception(error)))
+                output.log("traceback", logging.ERROR, traceback=redacted("".join(traceback.format_exception(error))))
             elif debug:
-                traceback.print_exception(error, file=sys.stderr)
+                sys.stderr.write(redacted("".join(traceback.format_exception(error))))
             raise typer.Exit(report_error(output, error)) from None
         raise typer.Exit(report.exit_code)
 

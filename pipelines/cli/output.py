@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.logs import LoggedLines, logger, set_up_logs
+from pipelines.redaction import redacted
 
 _WIDTH_WITHOUT_TERMINAL = 120
 _WIDER_THAN_ANY_TABLE = 10_000
@@ -59,6 +60,7 @@ class Output:
         """Write one line to stderr, as it is; where logs are JSON, with ``fields`` beside it."""
         if self.quiet and level < logging.WARNING:
             return
+        line = redacted(line)
         if self.json_logs:
             logger.log(level, "%s", line, extra=fields)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +16,7 @@ from pipelines.logs import set_up_logs
 from pipelines.settings import load_settings
 from pipelines.watch.last_runs import RunKind, problem_of
 from pipelines.watch.notifications import notified, notify_run_end
+from sinks.private_files import UMASK
 from transforms.errors import CallHistoryError
 
 TAG = "callhistory"
@@ -36,6 +38,7 @@ def run_and_tell(
 
     The logs are set up before, and people are told after, as the settings say.
     """
+    os.umask(UMASK)
     try:
         settings = load_settings(require_api=require_api)
         set_up_logs(settings.log_format)

@@ -7,18 +7,23 @@ frozen, pickles, shows no secret, and is passed on explicitly; nothing else in t
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta
 from typing import Annotated, Any, Literal, NamedTuple, cast
+from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from pipelines.redaction import hide
 from pipelines.settings.endpoints import OPERATIONS, Operation
 from pipelines.settings.env_file import bad_lines, values_in
+from pipelines.settings.secret_files import SUFFIX as FILE_SUFFIX
+from pipelines.settings.secret_files import readable_by_others, secret_in
 from pipelines.settings.values import (
     read_ages,
     read_base_url,
@@ -260,11 +265,14 @@ def load_settings(
     ``overrides`` maps environment names to values as the environment would spell them. With ``require_api`` a
     complete way to authenticate is required. A missing ``env_file`` is no error; an empty value counts as unset.
 
+    A secret may lie in a file of its own, which ``NAME_FILE`` names. From here on no log of this process shows one.
+
     Raises SettingsError with every missing or wrong value, each by name, with where it was looked for and what
     would be right. No value that may be secret is repeated.
     """
     given = {name: value for name, value in (overrides or {}).items() if value}
     found = found_values(env_file, given)
+    given |= {name: found[name].value for name in SECRETS if name + FILE_SUFFIX in found}
     problems = [*bad_lines(env_file), *_incomplete(found, require_api), *_misspelt(found)]
     try:
         settings = cast(Any, Settings)(**given, _env_file=env_file, _env_file_encoding="utf-8")
@@ -273,11 +281,42 @@ def load_settings(
         problems += [_describe(str(detail["loc"][0]), detail["msg"], found) for detail in details]
     else:
         problems += _start_date_problems(cast(Settings, settings), found)
+    hide(found[name].value for name in SECRETS - _URLS if name in found)
+    _warn_once(readable_by_others(env_file, SECRETS & values_in(env_file).keys()))
     if problems:
         looked_in = f"the environment and {os.path.abspath(env_file)}" if env_file else "the environment"
         listing = "".join(f"\n  {problem}" for problem in dict.fromkeys(problems))
         raise SettingsError(f"settings missing or wrong (looked in {looked_in}):{listing}")
+    hide(_secrets_of_urls(cast(Settings, settings)))
     return cast(Settings, settings)
+
+
+SECRETS = frozenset(
+    str(field.validation_alias) for field in Settings.model_fields.values() if "SecretStr" in str(field.annotation)
+)
+"""The settings whose value is shown nowhere."""
+_URLS = frozenset({"CALLHISTORY_WAREHOUSE_URL", "CALLHISTORY_NEW_WAREHOUSE_URL", "CALLHISTORY_NOTIFY_URLS"})
+"""Secrets of which only a part is one, that others may show without the rest."""
+
+_warned: set[str] = set()
+
+
+def _warn_once(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        if warning not in _warned:
+            _warned.add(warning)
+            logging.getLogger("callhistory").warning("%s", warning)
+
+
+def _secrets_of_urls(settings: Settings) -> Iterator[str]:
+    """Yield the passwords in addresses, as they stand there and as they are meant."""
+    for url in (settings.warehouse_url, settings.new_warehouse_url, *settings.notify_urls):
+        if url is not None:
+            found = re.match(r"[^:/]+://[^/?#]*?:([^/?#]*)@", url.get_secret_value())
+            options = re.findall(r"[?&][^=&]*pass[^=&]*=([^&]*)", url.get_secret_value(), re.IGNORECASE)
+            for secret in (*([found[1]] if found else []), *options):
+                yield secret
+                yield unquote(secret)
 
 
 def settings_reference() -> list[tuple[str, str, str]]:
@@ -315,6 +354,14 @@ def found_values(
     )
     for where, values in layers:
         found |= {name: Found(value, where) for name, value in values.items() if value}
+    for name in SECRETS:
+        file = found.get(name + FILE_SUFFIX)
+        if file is not None and name in found:
+            raise SettingsError(
+                f"{name} ({found[name].where}), {name}{FILE_SUFFIX} ({file.where}): both are set; keep one"
+            )
+        if file is not None:
+            found[name] = Found(secret_in(file.value, name + FILE_SUFFIX), f"in {file.value}")
     return found
 
 
@@ -352,7 +399,7 @@ def _misspelt(found: Mapping[str, Found]) -> Iterator[str]:
     known = [str(field.validation_alias) for field in Settings.model_fields.values()]
     unset = [name for name in known if name not in found]
     for name in found:
-        if name.startswith(("STRINGEEX_", "CALLHISTORY_")) and name not in known:
+        if name.startswith(("STRINGEEX_", "CALLHISTORY_")) and name.removesuffix(FILE_SUFFIX) not in known:
             for meant in difflib.get_close_matches(name, unset, n=1, cutoff=0.9):
                 yield f"{name} ({found[name].where}): no such setting; {meant} is probably meant"
 

@@ -17,6 +17,7 @@ import httpx
 import jwt
 from jwt.algorithms import HMACAlgorithm
 
+from pipelines.redaction import hide
 from pipelines.settings.values import is_loopback
 from transforms.errors import AuthenticationError, TransportError
 
@@ -65,6 +66,7 @@ class TokenAuth(httpx.Auth):
             if self._token is None or time.time() >= self._token_expires_at:
                 try:
                     self._token, self._token_expires_at = self._new_token()
+                    hide([self._token])
                 except AuthenticationError as error:
                     self._refused = str(error)  # a wrong password tried by every thread may lock the account
                     raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ from pipelines.watch.alerts import AlertKind, find_alerts
 from pipelines.watch.last_runs import RunEnd, RunKind, read_run_end
 from pipelines.watch.status import Status, read_status
 from transforms.errors import CallHistoryError
+
+_ANYBODY = 0o644
+"""Whoever collects metrics is another user; they name nobody."""
 
 UP = "callhistory_up"
 UP_MEANING = "1 when the warehouse could be read, else 0 and nothing else is there"
@@ -168,6 +172,7 @@ def exposition(reading: Reading) -> str:
 def write(reading: Reading, file: str) -> None:
     """Write the metrics to a file that is there as a whole or as it was before; raises OSError."""
     write_to_textfile(file, registry_of(lambda: _families(reading)))
+    os.chmod(file, _ANYBODY)
 
 
 def scraped_registry(settings: Settings) -> CollectorRegistry:

@@ -20,6 +20,7 @@ from pipelines.context import (
 from pipelines.settings import Settings
 from pipelines.stringeex.client import StringeeXClient
 from pipelines.stringeex.request_budget import Priority, open_budget
+from sinks.private_files import is_open_to_all
 from sinks.request_counters import are_shared
 from sinks.storage import Storage
 from sinks.warehouse import Warehouse
@@ -84,7 +85,9 @@ def _database(settings: Settings) -> str:
             return f"{label}: there are no tables{where} yet, export will create them"
         with suppress(NothingExportedError), open_stores_to_read(settings):
             pass  # its days are those of the time zone that is set
-        return f"{label}: tables are there and can be changed" + (", and some will be added" if missing else "")
+        some_missing = ", and some will be added" if missing else ""
+        path = Path(warehouse.backend.url.database or "") if warehouse.is_embedded else None
+        return f"{label}: tables are there and can be changed{some_missing}{_open_to_all(path)}"
 
 
 def _lake(settings: Settings) -> str:
@@ -104,4 +107,10 @@ def _storage(settings: Settings, url: str, check: Callable[[Stores], object]) ->
         storage.check_creatable()
         return f"{storage.location} is not there yet: export will create it"
     storage.check_writable()
-    return f"{storage.location} can be written"
+    return f"{storage.location} can be written{_open_to_all(Path(storage.path('')) if storage.is_local else None)}"
+
+
+def _open_to_all(path: Path | None) -> str:
+    if path is None or not is_open_to_all(path):
+        return ""
+    return f"; every user of this machine can read it: chmod -R o= {path}"

@@ -28,6 +28,7 @@ from sinks.backend import (
     in_full,
 )
 from sinks.bulk import of_schema, rows_of
+from sinks.private_files import make_folder, restrict
 from transforms.errors import BusyError, StorageError
 from transforms.schema import CALL_PARTICIPANTS, CALL_VERSIONS, CALLS
 
@@ -170,10 +171,11 @@ class DuckDB(Backend):
     @override
     def create_storage(self) -> None:
         """Create the file in storage version 1.0, which the older DuckDBs inside BI tools can open."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         if not self.path.exists():
             with self._attached("STORAGE_VERSION 'v1.0.0'"):
                 pass
+            restrict(self.path)
 
     @override
     def create_indexes(self, connection: sa.Connection, table: sa.Table) -> None:
@@ -298,10 +300,14 @@ class SQLite(Backend):
 
     @override
     def create_storage(self) -> None:
-        Path(self.url.database or "").absolute().parent.mkdir(parents=True, exist_ok=True)
+        path = Path(self.url.database or "").absolute()
+        make_folder(path.parent)
+        is_new = not path.exists()
         with self.engine.connect() as connection:
             driver_connection: Any = connection.connection.driver_connection
             driver_connection.execute("PRAGMA journal_mode = WAL").close()
+        if is_new:
+            restrict(path)  # the files that SQLite writes beside it get its rights
 
     @override
     def load(self, connection: sa.Connection, table: sa.Table, batch: pa.Table) -> None:

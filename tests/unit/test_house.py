@@ -51,9 +51,10 @@ CLOCK_READERS = frozenset({"now", "utcnow", "today", "time", "monotonic", "perf_
 ROOMS = {
     "logs": "",
     "windows": "",
-    "settings": "",
+    "redaction": "",
+    "settings": "redaction",
     "simulator": "settings",
-    "stringeex": "logs settings",
+    "stringeex": "logs redaction settings",
     "context": "settings stringeex windows",
     "export": "context logs stringeex windows",
     "watch": "context export logs settings stringeex windows",
@@ -63,7 +64,8 @@ ROOMS = {
     "dictionary": "report",
     "flows": "context export logs proof recordings report settings stringeex watch windows",
     "api": "context export settings stringeex watch",
-    "cli": "context dictionary export flows logs proof recordings report settings simulator stringeex watch windows",
+    "cli": "context dictionary export flows logs proof recordings redaction report settings simulator stringeex watch "
+    "windows",
 }
 """The rooms of ``pipelines``, each with those it may import: only such as stand above it here."""
 
