@@ -239,6 +239,25 @@ class Recordings:
             query = sa.select(sa.func.count()).where(t.c.call_id == call_id, t.c.legal_hold.is_not(False))
             return bool(connection.scalar(query))
 
+    def hold(self, call_id: str, reason: str, now: datetime) -> bool:
+        """Keep a recording from being deleted, as of ``now``; return whether there is one.
+
+        One that is held already gets the new reason, and stays held since then.
+        """
+        t = self._table
+        held_at = sa.case((t.c.legal_hold.is_(True), t.c.held_at), else_=sa.literal(now, t.c.held_at.type))
+        return self._set_hold(call_id, {"legal_hold": True, "hold_reason": reason, "held_at": held_at})
+
+    def release(self, call_id: str) -> bool:
+        """Let a recording be deleted again; return whether there is one."""
+        return self._set_hold(call_id, {"legal_hold": False, "hold_reason": None, "held_at": None})
+
+    def _set_hold(self, call_id: str, values: Mapping[str, object]) -> bool:
+        t = self._table
+        with self._warehouse.transaction() as connection:
+            connection.execute(sa.update(t).where(t.c.call_id == call_id).values(values))
+            return connection.scalar(sa.select(sa.func.count()).where(t.c.call_id == call_id)) == 1
+
     def count_held(self) -> int:
         """Return how many archived recordings are under legal hold."""
         t = self._table

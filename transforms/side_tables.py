@@ -101,6 +101,8 @@ RECORDINGS = Table(
         bookkeeping(
             "legal_hold", BOOLEAN, "Whether the recording must not be deleted at the provider.", nullable=False
         ),
+        bookkeeping("hold_reason", TEXT, "Why it is under legal hold; null if it is not.", pii=Pii.PAYLOAD),
+        bookkeeping("held_at", INSTANT, "Since when it is under legal hold; null if it is not.", unit="UTC instant"),
     ),
 )
 

@@ -27,6 +27,7 @@ from pipelines.cli.live import live
 from pipelines.cli.metrics import metrics
 from pipelines.cli.move import move
 from pipelines.cli.output import Output, write_json
+from pipelines.cli.person import person
 from pipelines.cli.recordings import recordings
 from pipelines.cli.rejects import rejects
 from pipelines.cli.replay import replay
@@ -54,6 +55,7 @@ app.command("verify")(verify)
 app.command("replay")(replay)
 app.command("move")(move)
 app.command("changes")(changes)
+app.command("person")(person)
 app.command("report")(report)
 app.command("check")(check)
 app.command("dictionary")(dictionary)

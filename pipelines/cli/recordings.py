@@ -195,6 +195,47 @@ def _delete_one(
     return deletion_report({"done": True, "call_id": call_id, **deletion.to_dict()})
 
 
+@recordings.command("hold")
+@command
+def hold(
+    output: Output,
+    call_id: Annotated[str, typer.Argument(metavar="CALL_ID", help="The call whose recording to keep.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; it stands in the table recordings.")],
+) -> Report:
+    """Put a recording under legal hold: it is not deleted at the provider before it is released."""
+    if not reason.strip():
+        raise UsageError("--reason is empty: say why, for whoever looks at it in a year")
+    return _set_hold(call_id, reason.strip())
+
+
+@recordings.command("release")
+@command
+def release(
+    output: Output,
+    call_id: Annotated[str, typer.Argument(metavar="CALL_ID", help="The call whose recording is held.")],
+) -> Report:
+    """End the legal hold of a recording."""
+    return _set_hold(call_id, None)
+
+
+def _set_hold(call_id: str, reason: str | None) -> Report:
+    from pipelines.settings import load_settings
+
+    settings = load_settings(require_api=False)
+    from pipelines.context import open_stores_in_use, utc_now
+    from sinks.recordings import Recordings
+    from transforms.errors import DataError
+
+    with open_stores_in_use(settings) as stores:
+        held = Recordings(stores.warehouse)
+        is_there = held.release(call_id) if reason is None else held.hold(call_id, reason, utc_now())
+    if not is_there:
+        raise DataError("no recording of this call is known: callhistory calls show CALL_ID tells of the call")
+    data = {"call_id": call_id, "legal_hold": reason is not None, "reason": reason}
+    said = "is released" if reason is None else "is under legal hold"
+    return Report(data, lambda console: console.print(f"The recording of {call_id} {said}.", soft_wrap=True), DONE)
+
+
 @recordings.command("download")
 @command
 def download(

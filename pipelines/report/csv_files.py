@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from pipelines.report.figures import Figures, Row
+from pipelines.report.figures import Figures
 from pipelines.report.queries import QUERIES
 
 _STARTS_FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -27,21 +28,22 @@ def csv_files(figures: Figures) -> dict[str, bytes]:
     for name in QUERIES:
         rows = figures.rows[name]
         if rows:
-            written[f"{name}.csv"] = _file(rows, figures)
+            written[f"{name}.csv"] = csv_file(rows, figures.zone)
     return written
 
 
-def _file(rows: Sequence[Row], figures: Figures) -> bytes:
+def csv_file(rows: Sequence[Mapping[str, Any]], zone: ZoneInfo) -> bytes:
+    """Return one such file; instants in ``zone``."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(rows[0])
-    writer.writerows([_cell(value, figures) for value in row.values()] for row in rows)
+    writer.writerows([_cell(value, zone) for value in row.values()] for row in rows)
     return (_BYTE_ORDER_MARK + text.getvalue()).encode()
 
 
-def _cell(value: Any, figures: Figures) -> Any:
+def _cell(value: Any, zone: ZoneInfo) -> Any:
     if isinstance(value, datetime):
-        return value.isoformat() if value.tzinfo is None else value.astimezone(figures.zone).isoformat()
+        return value.isoformat() if value.tzinfo is None else value.astimezone(zone).isoformat()
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, str) and value.lstrip(" ").startswith(_STARTS_FORMULA):

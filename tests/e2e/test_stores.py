@@ -28,7 +28,7 @@ DAYS = ("--from", str(FIRST), "--to", str(LAST))
 CALLS_EXPORTED = 40
 NEW_SINCE_0_1_0 = {
     "export_windows": ("held", "made_by"),
-    "recordings": ("doubt", "not_found_count", "first_not_found_at"),
+    "recordings": ("doubt", "not_found_count", "first_not_found_at", "hold_reason", "held_at"),
     "calls": ("started_at_local",),
     "call_versions": ("started_at_local",),
 }

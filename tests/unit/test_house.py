@@ -59,7 +59,7 @@ ROOMS = {
     "export": "context logs stringeex windows",
     "watch": "context export logs settings stringeex windows",
     "report": "context watch windows",
-    "proof": "context export settings stringeex watch windows",
+    "proof": "context export report settings stringeex watch windows",
     "recordings": "context settings stringeex windows",
     "dictionary": "report",
     "flows": "context export logs proof recordings report settings stringeex watch windows",
