@@ -86,7 +86,7 @@ def _span(option: str, value: str, today: date) -> tuple[date, date]:
             return day, day
     except ValueError:
         pass  # told below, as is a day written in another of the forms of ISO 8601
-    raise UsageError(f"{option} {value!r} is no date: write 2026-01-31, 2026-01 for a month, today or yesterday")
+    raise UsageError(f"{option} {value!r} is no date: write it as YYYY-MM-DD, or 2026-01 for a month, today, yesterday")
 
 
 def _month(first: date, today: date) -> tuple[date, date]:

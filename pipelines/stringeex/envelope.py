@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import httpx
 
+from pipelines.stringeex.technical_words import technical_words_of
 from transforms.errors import ApiError, CallHistoryError, RateLimitedError, ServerError, TransportError
 from transforms.json_text import parse_json
 
@@ -20,7 +21,6 @@ _SAYS_TRY_AGAIN = re.compile(
 )
 _INSTANT_FROM_SECONDS = 10**9
 _WHOLE_NUMBER = re.compile(r"\s*([+-]?[0-9]{1,9})(?:\.0*)?\s*")
-_PRIVATE = re.compile(r"\S+@\S+|\+?\d[\d\s.-]{6,}\d|(?=[\w.-]*\d)[\w-]{16,}(\.[\w-]+)*")
 
 
 class RejectedError(CallHistoryError):
@@ -120,7 +120,7 @@ def _code_and_message(envelope: Any) -> tuple[int | None, str]:
     if not isinstance(envelope, dict):
         return None, ""
     message = envelope.get("msg") or envelope.get("message") or ""
-    return _code(envelope.get("r")), _printable(message) if isinstance(message, str) else ""
+    return _code(envelope.get("r")), technical_words_of(message) if isinstance(message, str) else ""
 
 
 def _code(r: Any) -> int | None:
@@ -134,11 +134,6 @@ def _code(r: Any) -> int | None:
 
 def _says_something(data: Any) -> bool:
     return isinstance(data, dict) and any(data.values())
-
-
-def _printable(message: str) -> str:
-    """The API's own words on one short line, without what may be a number, an address or a token."""
-    return " ".join(_PRIVATE.sub("…", message).split())[:200].encode("utf-8", "replace").decode()
 
 
 def _redirect_host(response: httpx.Response) -> str:

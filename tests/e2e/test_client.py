@@ -239,8 +239,8 @@ def test_other_refusals_are_final(portal, connect, status):
 
 
 def test_which_codes_are_transient_is_a_setting(portal, connect):
-    portal.faults.append(fault.Envelope(r=77, message="no luck"))
-    with pytest.raises(ApiError, match="r=77, no luck"):
+    portal.faults.append(fault.Envelope(r=77, message="no match"))
+    with pytest.raises(ApiError, match="r=77, no match"):
         connect().request("history", params=WINDOW)
     assert portal.counts["history"] == 1
     with pytest.raises(ServerError, match="r=77"):

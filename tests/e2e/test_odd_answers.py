@@ -52,8 +52,8 @@ def test_a_zero_of_any_type_is_success_without_data_too(form):
 
 @pytest.mark.parametrize("r", [b"5.0", b'"5"', b'" 5.0 "', b"5"])
 def test_a_code_that_is_no_zero_is_an_error_in_any_type(r):
-    with pytest.raises(ApiError, match="r=5, no luck") as caught:
-        answered(b'{"r":%s,"msg":"no luck","data":{"totalCount":1,"rows":[{"id":"a"}]}}' % r)
+    with pytest.raises(ApiError, match="r=5, no match") as caught:
+        answered(b'{"r":%s,"msg":"no match","data":{"totalCount":1,"rows":[{"id":"a"}]}}' % r)
     assert caught.value.r == 5
 
 
