@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -24,7 +25,7 @@ def make_folder(folder: Path) -> None:
         return
     make_folder(folder.parent)
     folder.mkdir(mode=_OWNER_FOLDER, exist_ok=True)
-    folder.chmod(_GROUP_FOLDER if _is_shared(folder.parent) else _OWNER_FOLDER)
+    _set_rights(folder, _GROUP_FOLDER if _is_shared(folder.parent) else _OWNER_FOLDER)
 
 
 def create_file(path: Path, mode: str) -> BinaryIO:
@@ -36,12 +37,19 @@ def create_file(path: Path, mode: str) -> BinaryIO:
 
 def restrict(path: Path) -> None:
     """Give a file that somebody else has written the rights that its folder asks for."""
-    path.chmod(_GROUP_FILE if _is_shared(path.parent) else _OWNER_FILE)
+    _set_rights(path, _GROUP_FILE if _is_shared(path.parent) else _OWNER_FILE)
 
 
 def is_open_to_all(path: Path) -> bool:
     """Whether any user of this machine may read the file or folder, as far as it decides that itself."""
     return bool(path.stat().st_mode & stat.S_IROTH)
+
+
+def _set_rights(path: Path, mode: int) -> None:
+    # Not every file system keeps rights (a share has those of its mount), and another user's file keeps its own:
+    # neither is a reason to withhold a day, and `check` tells what every user can read.
+    with suppress(PermissionError):
+        path.chmod(mode)
 
 
 def _is_shared(folder: Path) -> bool:

@@ -20,8 +20,9 @@ BACKENDS = ("duckdb", "sqlite", "postgresql", "mariadb")
 
 
 @pytest.fixture(autouse=True)
-def _no_secrets_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redaction, "_secrets", set[str]())
+def _no_secrets_of_other_tests() -> None:
+    # Without monkeypatch: whoever asks for it first has its changes undone last.
+    redaction._secrets.clear()
 
 
 @pytest.fixture

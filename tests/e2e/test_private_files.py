@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
+from sinks.storage import Storage
 from tests.e2e.command import Finished, account, callhistory
 from tests.exports import FIRST
 
@@ -65,6 +67,18 @@ def test_a_folder_given_to_a_group_shares_with_it_and_with_nobody_else(
     assert any(name.endswith("calls.parquet") for name in found)
     assert set(found.values()) == {"drwxr-s---", "-rw-r-----"}, found
     assert set(modes(tmp_path / "data").values()) == {"drwx------", "-rw-------"}
+
+
+def test_a_file_system_that_keeps_no_rights_withholds_no_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, mode: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    (tmp_path / "file").write_bytes(b"calls")
+    storage = Storage(str(tmp_path / "mounted"))
+    assert storage.publish(tmp_path / "file", "calls/day.parquet")
+    with storage.open("calls/day.parquet") as file:
+        assert file.read() == b"calls"
 
 
 def test_metrics_can_be_read_by_whoever_collects_them(run: Callable[..., Finished], tmp_path: Path) -> None:
