@@ -79,7 +79,8 @@ def parse(
             raise TransportError(f"{endpoint}: HTTP {status}, but the answer is {kind} ({len(body)} bytes)") from error
         envelope = None
     r, message = _code_and_message(envelope)
-    said = f"HTTP {status}" + (f", r={r}" if r is not None else "") + (f", {message}" if message else "")
+    shown = technical_words_of(message)
+    said = f"HTTP {status}" + (f", r={r}" if r is not None else "") + (f", {shown}" if shown else "")
     if status >= 500:
         raise ServerError(f"{endpoint}: {said}")
     if status in (401, 403):
@@ -120,7 +121,7 @@ def _code_and_message(envelope: Any) -> tuple[int | None, str]:
     if not isinstance(envelope, dict):
         return None, ""
     message = envelope.get("msg") or envelope.get("message") or ""
-    return _code(envelope.get("r")), technical_words_of(message) if isinstance(message, str) else ""
+    return _code(envelope.get("r")), message if isinstance(message, str) else ""
 
 
 def _code(r: Any) -> int | None:

@@ -127,7 +127,7 @@ def test_a_failing_portal_has_no_token_shown(server: SimulatedPortal, tmp_path: 
 def _logged(settings_of: dict[str, str]) -> str:
     """Return what somebody's library writes into a log that knows nothing of secrets."""
     load_settings(None, overrides=settings_of, require_api=False)
-    stream, logger = io.StringIO(), logging.getLogger("somebodys.library")
+    stream, logger = io.StringIO(), logging.getLogger("a_library")
     handler = logging.StreamHandler(stream)
     logger.addHandler(handler)
     try:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 
+import httpx
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.simulator.people import FAMILY_NAMES, GIVEN_NAMES, MIDDLE_NAMES
+from pipelines.stringeex.envelope import RejectedError, parse
 from pipelines.stringeex.technical_words import technical_words_of
+from transforms.errors import ApiError, ServerError
 
 
 @pytest.mark.parametrize(
@@ -47,3 +51,21 @@ def test_no_digit_and_no_letter_beyond_ascii_gets_through(message: str) -> None:
 
 def test_a_message_without_end_is_short() -> None:
     assert len(technical_words_of("call " * 100_000)) <= 200
+
+
+@pytest.mark.parametrize(
+    ("message", "error", "shown"),
+    [
+        ("auth_token of Long is void", RejectedError, "… of … is …"),
+        ("JWTs: hết hạn", RejectedError, "…: …"),
+        ("Overloading, An", ServerError, "…, …"),
+        ("An is overloaded", ServerError, "… is overloaded"),
+        ("An is nobody", ApiError, "… is …"),
+    ],
+)
+def test_what_a_message_means_was_judged_by_the_words_that_are_shown(
+    message: str, error: type[Exception], shown: str
+) -> None:
+    body = orjson.dumps({"r": 7, "msg": message})
+    with pytest.raises(error, match=f"r=7, {re.escape(shown)}$"):
+        parse(httpx.Response(200), body, "GET /x", transient_codes=())
