@@ -80,7 +80,7 @@ _DERIVED_COLUMNS = frozenset(
 )
 """Columns made of a field that has a column of its own."""
 
-_FIELD_OF_COLUMN = {
+FIELD_OF_COLUMN = {
     column.name: column.source
     for column in CALLS.columns
     if column.name in CALLS.hashed_columns
@@ -90,7 +90,7 @@ _FIELD_OF_COLUMN = {
 }
 """Columns that hold one field, read as the column's type says."""
 
-KNOWN_FIELDS = _INTERPRETED_FIELDS | frozenset(_FIELD_OF_COLUMN.values())
+KNOWN_FIELDS = _INTERPRETED_FIELDS | frozenset(FIELD_OF_COLUMN.values())
 """All the API's fields that have a place; whatever else a row holds goes to ``extra``."""
 
 
@@ -177,7 +177,7 @@ def tables_of(
         superseded=superseded,
     )
     batch = _Batch(admission.rows)
-    columns = {name: batch.read(field, _reader(CALLS[name])) for name, field in _FIELD_OF_COLUMN.items()}
+    columns = {name: batch.read(field, _reader(CALLS[name])) for name, field in FIELD_OF_COLUMN.items()}
     columns |= local_columns(columns["started_at"], zone)
     columns |= _classification(batch)
     columns |= _answer(batch)

@@ -91,7 +91,7 @@ def read_participants(values: Sequence[JsonValue], agent_ids: pa.Array[Any], reg
     entries: list[JsonValue] = []
     offsets = np.zeros(len(values) + 1, dtype=np.int32)
     for call, value in enumerate(values):
-        items = _items(value)
+        items = entries_of(value)
         if items is None:
             unread[call] = value
         else:
@@ -102,7 +102,7 @@ def read_participants(values: Sequence[JsonValue], agent_ids: pa.Array[Any], reg
 
 
 def _columns(entries: list[JsonValue], own_agent: pa.Array[Any], region: str) -> dict[str, pa.Array[Any]]:
-    participant = pa.array([_name(entry) for entry in entries], pa.string())
+    participant = pa.array([name_of(entry) for entry in entries], pa.string())
     number_e164 = parse_numbers(participant, region).e164
     says_agent: Any = pa.array([isinstance(entry, dict) and _says_agent(entry) for entry in entries], pa.bool_())
     is_own_agent: Any = pc.equal(participant, own_agent)
@@ -114,8 +114,8 @@ def _columns(entries: list[JsonValue], own_agent: pa.Array[Any], region: str) ->
     return {"participant": participant, "kind": kind, "number_e164": number_e164, "raw": raw}
 
 
-def _items(value: JsonValue) -> list[JsonValue] | None:
-    """Return the entries of one call's field, or None if it has no shape that we know."""
+def entries_of(value: JsonValue) -> list[JsonValue] | None:
+    """Return the participants of one call's field, as they were served; None if it has no shape that we know."""
     if value is None:
         return []
     if isinstance(value, str):
@@ -141,7 +141,8 @@ def _items_of_text(value: str) -> list[JsonValue]:
     return names
 
 
-def _name(entry: JsonValue) -> str | None:
+def name_of(entry: JsonValue) -> str | None:
+    """Return who a participant is, by number or id; None for one who is not named."""
     if isinstance(entry, dict):
         names = (text(entry.get(key)) for key in NAME_KEYS)
         name = next((name for name in names if not is_blank(name)), None)

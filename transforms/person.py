@@ -62,6 +62,23 @@ class Person:
         return any(pattern.search(text) for pattern in self._patterns)
 
     @cached_property
+    def tokens(self) -> frozenset[tuple[str, str]]:
+        """Every form that a text can have the person in, as ``(kind, token)``: a number's digits, an address, an id."""
+        found = []
+        if self.number_e164:
+            country, national = (
+                str(phonenumbers.parse(self.number_e164).country_code),
+                _national_digits(self.number_e164),
+            )
+            fronts = ("", "0", country, f"00{country}", f"{country}0", f"00{country}0")
+            found += [("number", front + national) for front in fronts]
+        if self.email:
+            found.append(("email", self.email.lower()))
+        if self.agent_id:
+            found.append(("identifier", self.agent_id))
+        return frozenset(found)
+
+    @cached_property
     def _patterns(self) -> tuple[re.Pattern[str], ...]:
         found = []
         if self.number_e164:
