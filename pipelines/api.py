@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from pipelines.context import open_pipeline, open_stores_to_read, utc_now
+from pipelines.erasure.unfinished import finish_erasures_first
 from pipelines.export.run import RunSummary, plan_days, plan_export, run_plans
 from pipelines.settings import Settings, load_settings
 from pipelines.stringeex.client import StringeeXClient
@@ -77,6 +78,7 @@ def export_due(settings: Settings) -> RunSummary:
     what no day could survive, such as wrong credentials.
     """
     with open_pipeline(settings) as pipeline:
+        finish_erasures_first(pipeline)
         return run_plans(pipeline, plan_export(pipeline, utc_now()))
 
 
@@ -89,6 +91,7 @@ def export_range(settings: Settings, first: date, last: date, *, force: bool = F
     if first > last:
         raise ValueError(f"first ({first}) comes after last ({last})")
     with open_pipeline(settings, Priority.BACKFILL) as pipeline:
+        finish_erasures_first(pipeline)
         return run_plans(pipeline, plan_days(pipeline, first, last, utc_now(), force=force))
 
 

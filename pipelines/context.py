@@ -17,6 +17,7 @@ from pipelines.stringeex.server_traits import ServerTraits
 from pipelines.windows import local_date
 from sinks.archive import Archive
 from sinks.derived_columns import fill_lake, fill_warehouse
+from sinks.erasures import Erasures
 from sinks.identity import (
     give_storage_identity,
     give_warehouse_identity,
@@ -39,6 +40,7 @@ from transforms.schema import CALLS
 if TYPE_CHECKING:
     from pipelines.stringeex.client import StringeeXClient
     from pipelines.stringeex.history import HistoryReader
+    from transforms.erasure import Erased
 
 FIRST_RUN_LOOK_BACK = timedelta(days=7)
 
@@ -47,6 +49,7 @@ _TIMEZONE = "timezone"
 _SERVER_TRAITS = "server_traits"
 _DERIVED_COLUMNS = "derived columns of the "
 _RECORDINGS_COMPARED = 20
+_SHORTEST_KEY = 16
 
 
 class NothingExportedError(StorageError):
@@ -86,6 +89,41 @@ class Stores:
         remembered = self.state.get(_START_DATE)
         return date.fromisoformat(remembered) if isinstance(remembered, str) else None
 
+    @property
+    def erasures(self) -> Erasures:
+        """The list of people who are erased."""
+        return Erasures(self.warehouse, self.lake.storage)
+
+    def erased(self) -> Erased | None:
+        """Return the people who are erased by now; null while there are none.
+
+        Raises ``SettingsError`` where the key is not the one that the list was made with: they would come back.
+        """
+        erasures = self.erasures.all()
+        if not erasures:
+            return None
+        # It brings all that a row is made with, which most commands do without.
+        from transforms.erasure import Erased, key_id
+
+        key = self.erasure_key()
+        others = [erasure for erasure in erasures if erasure.key_id != key_id(key)]
+        if others:
+            raise SettingsError(
+                f"CALLHISTORY_PII_KEY is not the key with which {len(others)} people were erased: set it back, for "
+                "without it they would come back"
+            )
+        return Erased(frozenset().union(*(erasure.digests for erasure in erasures)), key, self.settings.region)
+
+    def erasure_key(self) -> bytes:
+        """Return the key of the list of people who are erased. Raises ``SettingsError`` where there is none."""
+        key = self.settings.pii_key
+        if key is None or len(key.get_secret_value()) < _SHORTEST_KEY:
+            raise SettingsError(
+                f"CALLHISTORY_PII_KEY: {'not set' if key is None else 'too short'}; the list of people who are erased "
+                f"needs a secret of {_SHORTEST_KEY} characters or more, always the same and kept with your passwords"
+            )
+        return key.get_secret_value().encode()
+
     def server_traits(self) -> ServerTraits:
         """Return what earlier runs found out about the server."""
         remembered = self.state.get(_traits_name(self.settings))
@@ -123,6 +161,8 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
         stores.state.settle(_TIMEZONE, settings.timezone.key)
         check_timezone(stores)
         introduce_lake(stores)
+        stores.erasures.reconcile()
+        stores.erased()  # without the key of the list, what is written would bring people back
         _fill_derived_columns(stores, "warehouse", lambda: fill_warehouse(warehouse, settings.timezone))
         keep_metric_parameters(warehouse, settings.metric_parameters)
         _fill_derived_columns(stores, "lake", lambda: fill_lake(stores.lake))

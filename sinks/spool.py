@@ -49,6 +49,9 @@ processor's caches from each other (100,000 calls by four threads took a sixth m
 Normalise = Callable[[list[JsonValue], Counter[str], Collection[int]], CallTables]
 """Takes rows, a counter of equal rejects, and the places of rows that are not the call of their id."""
 
+Redact = Callable[[list[JsonValue]], list[JsonValue]]
+"""Takes rows as they were served, and returns what may be kept of them: nothing else is ever written."""
+
 
 class Spool:
     """Collects the rows of one window; a context manager that leaves nothing behind.
@@ -59,12 +62,21 @@ class Spool:
     a field, and ``most_of_one_id`` how many rows one id has.
     After ``seal`` the numbers are final and ``batches`` gives each table's rows.
 
+    ``redact`` takes out of each row what must not be kept.
     With ``waits``, rows become tables only in ``make_tables``: where they may be those that are published already, this
     is known when all have been read. ``raw`` alone says something until then.
     """
 
-    def __init__(self, normalise: Normalise, can_be_call: Callable[[JsonValue], bool], *, waits: bool = False) -> None:
+    def __init__(
+        self,
+        normalise: Normalise,
+        can_be_call: Callable[[JsonValue], bool],
+        *,
+        redact: Redact | None = None,
+        waits: bool = False,
+    ) -> None:
         self._waits = waits
+        self._redact = redact
         self._normalise = normalise
         self._can_be_call = can_be_call
         self._pending: list[JsonValue] = []
@@ -113,6 +125,8 @@ class Spool:
         """Take rows in the order they were served."""
         rows = list(rows)
         with _computing:
+            if self._redact is not None:
+                rows = self._redact(rows)
             with explained():
                 self.raw.add(rows)
             if self._waits:

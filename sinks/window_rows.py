@@ -95,6 +95,13 @@ def forget_window(
     connection.execute(sa.update(ledger).where(ledger.c.window_start == window_start).values(late_changes=0))
 
 
+def restate_window(warehouse: Warehouse, connection: sa.Connection, window_start: datetime, content_hash: str) -> None:
+    """Give a window's certificate the hash that its calls have now, in the transaction that changed them."""
+    t = warehouse.tables[EXPORT_WINDOWS.name]
+    values = {"content_hash": content_hash, "warehouse_content_hash": content_hash}
+    connection.execute(sa.update(t).where(t.c.window_start == window_start).values(values))
+
+
 def live_rows(
     warehouse: Warehouse, connection: sa.Connection, table: Table, window_start: datetime, window_end: datetime
 ) -> Iterator[pa.Table]:

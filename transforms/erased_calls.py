@@ -38,6 +38,8 @@ _EMPTIED = {
 }
 """The columns that follow from one field each."""
 
+READ_COLUMNS = (*_SERVED, "extra")
+"""What `ids_that_mention` looks at."""
 CHANGED_COLUMNS = (*_EMPTIED, "extra", "row_hash")
 """What can be another value in a call from which somebody was taken out; ``call_id`` too."""
 
@@ -55,9 +57,16 @@ class ErasedCalls:
     takes_part: frozenset[str]
 
 
-def calls_that_mention(calls: pa.Table, erased: Erased) -> list[bool]:
-    """Return for each row of ``calls``, or ``call_versions``, whether its own columns speak of somebody."""
-    return [bool(hits) for hits in erased.hits([_served(row, ()) for row in _rows(calls)])]
+def ids_that_mention(calls: pa.Table, erased: Erased) -> list[tuple[str, bool] | None]:
+    """Return for each row of ``calls``, or ``call_versions``, whose own columns speak of somebody, its call's id.
+
+    With it comes whether somebody is on the call. Null for most rows. Of the columns, `READ_COLUMNS` are looked at.
+    """
+    rows = _rows(calls.select(READ_COLUMNS))
+    hits = erased.hits([_served(row, ()) for row in rows])
+    return [
+        (row["call_id"], erased.takes_part(of_row)) if of_row else None for row, of_row in zip(rows, hits, strict=True)
+    ]
 
 
 def participants_that_mention(participants: pa.Table, erased: Erased) -> list[bool]:

@@ -10,20 +10,22 @@ from __future__ import annotations
 import hmac
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import pyarrow as pa
 
 from transforms.call_ids import usable_call_id
 from transforms.calls import KNOWN_FIELDS
+from transforms.columns import CALL_ID, Table
 from transforms.fields import instant_ms, storable, text, whole_number
 from transforms.json_text import ExactNumber, JsonValue, RepeatedKeys
 from transforms.participants import entries_of, name_of
 from transforms.person import Person
 from transforms.phones import parse_numbers
 from transforms.schema import CALLS
-from transforms.types import INSTANT, TEXT
+from transforms.types import INSTANT, JSON, TEXT
 
 NUMBER, EMAIL, IDENTIFIER = "number", "email", "identifier"
 
@@ -40,7 +42,7 @@ _A_COUNT_UNTIL = 100_000_000
 
 _CUSTOMER = frozenset({"customer_number"})
 _AGENT = frozenset({"account", "account_name", "account_email"})
-_TAKES_PART = _CUSTOMER | _AGENT | {"stringee_number", "from_user_id", "callee", "participants"}
+_TAKES_PART = _CUSTOMER | _AGENT | {"id", "stringee_number", "from_user_id", "callee", "participants"}
 _OF_CUSTOMER = _CUSTOMER | {"contactname", "company_id", "companyname"}
 _OF_AUDIO = frozenset({"recorded", "have_voice_mail", "record_path"})
 _MAY_BE_AGENT = ("from_user_id", "callee", "stringee_number")
@@ -204,6 +206,23 @@ class Erased:
             entries = entries_of(value)
             return None if entries is None else self.other_entries(entries, own)
         return None
+
+    def columns_without(self, table: Table, row: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the values that a row of a plain table gets: null for a text that speaks of somebody.
+
+        With it go the columns that are made of the same field. A call's id becomes another one. Null where any other
+        part of the key speaks of somebody: the row has to go. Nothing changes where the result is empty.
+        """
+        texts = [column for column in table.columns if column.type in (TEXT, JSON)]
+        found = [column for column in texts if row[column.name] is not None and self.mentions(row[column.name])]
+        if any(column.key and column.name != CALL_ID.name for column in found):
+            return None
+        sources = {column.source or column.name for column in found}
+        emptied = [column for column in table.columns if (column.source or column.name) in sources and column.nullable]
+        changed: dict[str, Any] = dict.fromkeys(column.name for column in emptied)
+        if CALL_ID.name in {column.name for column in found}:
+            changed[CALL_ID.name] = self.other_call_id(row[CALL_ID.name])
+        return changed
 
     def other_call_id(self, call_id: str) -> str:
         """Return the id that a call gets whose own speaks of somebody: the same whenever it is served again."""

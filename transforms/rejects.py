@@ -86,10 +86,11 @@ def admit(
             continue
         refused.append(row)
         payload_digest = digest(canonical_json(row).encode())
+        reject = _reject_id(payload_digest, occurrences[payload_digest])
         rejected.append(
             {
                 "window_start": window_start,
-                "reject_id": digest(f"{payload_digest} {occurrences[payload_digest]}".encode()),
+                "reject_id": reject,
                 "reason": str(reason),
                 "field": FIELD_AT_FAULT[reason],
                 "call_id": call_id_of(row),
@@ -100,6 +101,15 @@ def admit(
         occurrences[payload_digest] += 1
     schema = pa.schema([REJECTED_ROWS.arrow_schema.field(name) for name in COLUMNS])
     return Admission(admitted, pa.Table.from_pylist(rejected, schema), refused)
+
+
+def reject_id(payload: JsonValue, occurrence: int) -> str:
+    """Return the id of a reject, given how many of an equal payload came before it in its window."""
+    return _reject_id(digest(canonical_json(payload).encode()), occurrence)
+
+
+def _reject_id(payload_digest: str, occurrence: int) -> str:
+    return digest(f"{payload_digest} {occurrence}".encode())
 
 
 def can_be_call(row: JsonValue, window_start: datetime, window_end: datetime) -> bool:

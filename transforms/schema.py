@@ -22,7 +22,7 @@ from transforms.columns import (
     bookkeeping,
 )
 from transforms.export_tables import EXPORT_WINDOWS, LATE_CHANGES, PIPELINE_STATE, SOURCE_FIELDS
-from transforms.side_tables import LIVE_CALLS, METRIC_PARAMETERS, RECORDINGS, REQUEST_BUDGET
+from transforms.side_tables import ERASURES, LIVE_CALLS, METRIC_PARAMETERS, RECORDINGS, REQUEST_BUDGET
 from transforms.types import BOOLEAN, INSTANT, INTEGER, JSON, LOCAL_TIME, SMALL_INTEGER, TEXT
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "CALL_ID_MAX_LENGTH",
     "CALL_PARTICIPANTS",
     "CALL_VERSIONS",
+    "ERASURES",
     "EXPORT_WINDOWS",
     "LATE_CHANGES",
     "LIVE_CALLS",
@@ -409,4 +410,5 @@ TABLES = (
     RECORDINGS,
     LIVE_CALLS,
     METRIC_PARAMETERS,
+    ERASURES,
 )

@@ -103,6 +103,55 @@ RECORDINGS = Table(
         ),
         bookkeeping("hold_reason", TEXT, "Why it is under legal hold; null if it is not.", pii=Pii.PAYLOAD),
         bookkeeping("held_at", INSTANT, "Since when it is under legal hold; null if it is not.", unit="UTC instant"),
+        bookkeeping(
+            "erase_requested_at",
+            INSTANT,
+            "When somebody on the call was erased while a legal hold kept the audio: it goes when it is released.",
+            unit="UTC instant",
+        ),
+    ),
+)
+
+ERASURES = Table(
+    "erasures",
+    "The people who are erased, as keyed hashes: what the API serves or a backup brings back of them goes at once.",
+    columns=(
+        bookkeeping(
+            "erasure_id",
+            TEXT,
+            "Hash of whom it is about: the same person, the same id.",
+            nullable=False,
+            key=True,
+            max_length=64,
+            example="0f1e2d3c4b5a69788796a5b4c3d2e1f0",
+        ),
+        bookkeeping(
+            "key_id",
+            TEXT,
+            "Which CALLHISTORY_PII_KEY the hashes are made with.",
+            nullable=False,
+            max_length=32,
+            example="0f1e2d3c4b5a6978",
+        ),
+        bookkeeping(
+            "digests",
+            JSON,
+            "HMAC-SHA-256 of each form of a number, an address or an id, with its kind.",
+            nullable=False,
+            pii=Pii.IDENTIFIER,
+            example='["number:0f1e2d3c4b5a69788796a5b4c3d2e1f0"]',
+        ),
+        bookkeeping("requested_at", INSTANT, "When it was asked for.", nullable=False, unit="UTC instant"),
+        bookkeeping(
+            "completed_at", INSTANT, "When nothing was left of them; null while it is to be done.", unit="UTC instant"
+        ),
+        bookkeeping(
+            "found",
+            JSON,
+            "How many rows and files spoke of them when it was asked for, by place.",
+            nullable=False,
+            example='{"calls":7}',
+        ),
     ),
 )
 

@@ -20,6 +20,7 @@ from pipelines.cli.config import config
 from pipelines.cli.demo import demo
 from pipelines.cli.dictionary import dictionary
 from pipelines.cli.drift import drift
+from pipelines.cli.erase import erase
 from pipelines.cli.export import backfill, export
 from pipelines.cli.greetings import greetings
 from pipelines.cli.init import init
@@ -56,6 +57,7 @@ app.command("replay")(replay)
 app.command("move")(move)
 app.command("changes")(changes)
 app.command("person")(person)
+app.command("erase")(erase)
 app.command("report")(report)
 app.command("check")(check)
 app.command("dictionary")(dictionary)

@@ -99,7 +99,10 @@ class Published:
 
 
 def window_spool(stores: Stores, window: Window, *, waits: bool = False) -> Spool:
-    """Return an empty spool for rows that ``window`` served; with ``waits``, they become tables on demand only."""
+    """Return an empty spool for rows that ``window`` served; with ``waits``, they become tables on demand only.
+
+    Nothing of a person who is erased by now gets into it. Raises as `Stores.erased`.
+    """
 
     def normalise_batch(
         rows: list[JsonValue], reject_occurrences: Counter[str], superseded: Collection[int]
@@ -114,7 +117,13 @@ def window_spool(stores: Stores, window: Window, *, waits: bool = False) -> Spoo
             superseded=superseded,
         )
 
-    return Spool(normalise_batch, lambda row: can_be_call(row, window.start, window.end), waits=waits)
+    erased = stores.erased()
+    return Spool(
+        normalise_batch,
+        lambda row: can_be_call(row, window.start, window.end),
+        redact=None if erased is None else erased.redacted,
+        waits=waits,
+    )
 
 
 def publish(publication: Publication, spool: Spool, clock: Callable[[], datetime]) -> Published:

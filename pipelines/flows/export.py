@@ -11,6 +11,7 @@ from prefect.client.schemas.objects import State
 from pydantic import Field
 
 from pipelines.context import Pipeline, utc_now
+from pipelines.erasure.unfinished import finish_erasures_first
 from pipelines.export.planner import DayPlan
 from pipelines.export.run import new_run_id, plan_days, plan_export, plan_recent
 from pipelines.flows.days import run_days
@@ -101,6 +102,7 @@ def _run(
     def work() -> dict[str, Any]:
         runner = runner_for(dask, concurrency, load_settings())
         with shared_run(new_run_id(), priority, accepts_vanished=accept_vanished) as share:
+            finish_erasures_first(share.run.pipeline)
             return run_days(share, plan(share.run.pipeline), priority, runner)
 
     return run_and_tell(kind, work)

@@ -216,7 +216,9 @@ class Settings(BaseSettings):
         "CALLHISTORY_PII", "plain", "What becomes of personal data: `plain`, `masked` or `pseudonymised`"
     )
     pii_key: SecretStr | None = _setting(
-        "CALLHISTORY_PII_KEY", None, "Secret key of the pseudonyms; needed when `CALLHISTORY_PII` is `pseudonymised`"
+        "CALLHISTORY_PII_KEY",
+        None,
+        "Secret key of the list of people who are erased, and of pseudonyms: 16 characters or more, never changed",
     )
     service_level_seconds: int = _metric_parameter("service_level_seconds")
     short_abandon_seconds: int = _metric_parameter("short_abandon_seconds")

@@ -38,7 +38,15 @@ from transforms.schema import TABLES
 
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(
-    ["tests.faults.processes", "duckdb_engine", "psycopg", "pymysql", "adbc_driver_manager"]
+    [
+        "tests.faults.processes",
+        "pipelines.erasure.receipt",
+        "pipelines.erasure.run",
+        "duckdb_engine",
+        "psycopg",
+        "pymysql",
+        "adbc_driver_manager",
+    ]
 )
 
 _ = load_settings(None, overrides={"STRINGEEX_BASE_URL": "http://127.0.0.1"}, require_api=False)

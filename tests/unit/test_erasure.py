@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.unit.test_person_in_text import AROUND, FRONTS, GAPS, NATIONAL
 from transforms.calls import CallTables, tables_of
-from transforms.erased_calls import calls_that_mention, participants_that_mention, without_erased
+from transforms.erased_calls import ids_that_mention, participants_that_mention, without_erased
 from transforms.erasure import Erased, digests_of
 from transforms.json_text import JsonValue, RepeatedKeys, exact_json
 from transforms.person import Person
@@ -211,7 +211,7 @@ def test_a_call_comes_out_as_if_its_row_had_been_served_without_the_person(row: 
 @given(ROWS)
 def test_afterwards_nothing_of_a_call_mentions_them(row: dict[str, Any]) -> None:
     found = tables(BOTH.redacted([{**row, "start_time": START_MS}]))
-    assert not any(calls_that_mention(found.calls, BOTH))
+    assert not any(ids_that_mention(found.calls, BOTH))
     assert not any(participants_that_mention(found.participants, BOTH))
     kept = {name: values for name, values in found.calls.to_pydict().items() if name not in ("row_hash", "started_at")}
     text = json.dumps([kept, found.participants.to_pydict()], default=str, ensure_ascii=False)

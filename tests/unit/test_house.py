@@ -61,11 +61,12 @@ ROOMS = {
     "report": "context watch windows",
     "proof": "context export report settings stringeex watch windows",
     "recordings": "context settings stringeex windows",
+    "erasure": "context export logs recordings settings stringeex windows",
     "dictionary": "report",
-    "flows": "context export logs proof recordings report settings stringeex watch windows",
-    "api": "context export settings stringeex watch",
-    "cli": "context dictionary export flows logs proof recordings redaction report settings simulator stringeex watch "
-    "windows",
+    "flows": "context erasure export logs proof recordings report settings stringeex watch windows",
+    "api": "context erasure export settings stringeex watch",
+    "cli": "context dictionary erasure export flows logs proof recordings redaction report settings simulator "
+    "stringeex watch windows",
 }
 """The rooms of ``pipelines``, each with those it may import: only such as stand above it here."""
 

@@ -169,6 +169,7 @@ def test_keys() -> None:
         "recordings": ("call_id",),
         "live_calls": ("snapshot_at", "call_id"),
         "metric_parameters": ("name",),
+        "erasures": ("erasure_id",),
         "request_budget": ("api",),
     }
 
