@@ -195,6 +195,11 @@ def test_the_whole_of_it(
     operator.follow("Back up and restore")
     assert operator.counts() == by_day
 
+    assert "The calls name others, too." in operator.follow("People who ask")
+    sandbox.prepare_edit(CALLHISTORY_PII_KEY="a key of the tests, long enough")
+    sandbox.run("sudoedit /var/lib/callhistory/.env")
+    assert "The receipt holds" in operator.follow("People who ask")
+
     url = f"postgresql://callhistory:{quote(PASSWORD)}@/callhistory?host={postgresql.data}"
     operator.follow("PostgreSQL", stdin=f"{PASSWORD}\n{PASSWORD}\n")
     sandbox.prepare_edit(CALLHISTORY_NEW_WAREHOUSE_URL=url)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import s3fs
@@ -16,8 +17,10 @@ from pipelines.simulator import Portal, PortalOptions, SimulatedPortal, generate
 from pipelines.simulator.limits import NO_LIMITS
 from sinks.storage import Storage
 from tests.e2e.command import account
+from tests.e2e.place import Place
 from tests.exports import FIRST, Export, export_of, range_ms
 from transforms.errors import StorageError
+from transforms.person import Person
 
 BUCKET = "exports"
 
@@ -86,3 +89,40 @@ def test_a_lake_in_a_bucket_is_the_lake_in_a_folder(bucket: s3fs.S3FileSystem, t
 def test_a_bucket_that_is_not_there_is_named_before_any_window_starts(bucket: s3fs.S3FileSystem) -> None:
     with pytest.raises(StorageError, match="cannot write to s3://missing/lake"):
         Storage("s3://missing/lake").check_writable()
+
+
+def test_somebody_is_erased_from_a_lake_and_an_archive_in_a_bucket(bucket: s3fs.S3FileSystem, tmp_path: Path) -> None:
+    calls = generate(seed=4, start_date=FIRST, days=1, calls_total=30, late_arrival_share=0, late_change_share=0)
+    portal = Portal(calls, PortalOptions(rate_limits=NO_LIMITS))
+    theirs = portal.rows(*range_ms(FIRST, FIRST))[3]["id"]
+    portal.update_call(theirs, customer_number="84900000777", participants="agent_7;84900000777", recorded=1)
+    settings = {
+        "CALLHISTORY_LAKE_URL": f"s3://{BUCKET}/lake",
+        "CALLHISTORY_ARCHIVE_URL": f"s3://{BUCKET}/recordings",
+        "CALLHISTORY_PII_KEY": "a key of the tests, long enough",
+        "STRINGEEX_RECORDINGS_PER_MINUTE": "0",
+    }
+    person = Person.named(number="84900000777", region="VN")
+
+    def that_speak_of_them() -> list[str]:
+        found = []
+        for name in bucket.find(BUCKET):
+            content = bucket.cat_file(name)
+            if name.endswith(".zst"):
+                content = pa.CompressedInputStream(pa.BufferReader(content), "zstd").read()
+            elif name.endswith(".parquet"):
+                content = str(pq.read_table(pa.BufferReader(content)).to_pylist()).encode()
+            if person.is_in(content.decode("latin-1")):
+                found.append(name)
+        return found
+
+    with SimulatedPortal(portal) as server:
+        place = Place(server, tmp_path, f"duckdb:///{tmp_path}/s3.duckdb")
+        assert place.run("backfill", "--from", str(FIRST), "--to", str(FIRST), **settings).exit_code == 0
+        assert place.run("recordings", "archive", **settings).exit_code == 0
+        assert len(that_speak_of_them()) == 4  # raw copy, two tables, and what lies beside the audio
+        done = place.run("erase", "--customer-number", "0900000777", "--yes", "--json", **settings)
+        assert (done.exit_code, done.json["left"]) == (0, {})
+        assert that_speak_of_them() == []
+        assert not [name for name in bucket.find(f"{BUCKET}/recordings") if theirs in name]
+        assert place.run("verify", **settings).exit_code == 0
