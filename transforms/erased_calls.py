@@ -14,10 +14,12 @@ from functools import cache
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from transforms.call_hashes import call_hashes
 from transforms.calls import FIELD_OF_COLUMN, tables_of
 from transforms.erasure import Erased
+from transforms.fields import positions_of
 from transforms.json_text import JsonValue, RepeatedKeys, canonical_json, parse_json
 from transforms.participants import ENTRY_COLUMNS, read_participants
 from transforms.schema import CALL_PARTICIPANTS, CALLS
@@ -62,17 +64,47 @@ def ids_that_mention(calls: pa.Table, erased: Erased) -> list[tuple[str, bool] |
 
     With it comes whether somebody is on the call. Null for most rows. Of the columns, `READ_COLUMNS` are looked at.
     """
-    rows = _rows(calls.select(READ_COLUMNS))
-    hits = erased.hits([_served(row, ()) for row in rows])
-    return [
-        (row["call_id"], erased.takes_part(of_row)) if of_row else None for row, of_row in zip(rows, hits, strict=True)
-    ]
+    found: list[tuple[str, bool] | None] = [None] * calls.num_rows
+    places = positions_of(_may_mention(calls, erased))
+    rows = _rows(calls.select(READ_COLUMNS).take(pa.array(places, pa.int64())))
+    for place, row, hits in zip(places, rows, erased.hits([_served(row, ()) for row in rows]), strict=True):
+        if hits:
+            found[place] = (row["call_id"], erased.takes_part(hits))
+    return found
+
+
+def _may_mention(calls: pa.Table, erased: Erased) -> pa.Array[Any]:
+    """Return where a look at the whole row is worth it: each distinct value of a column is looked at once."""
+    may: Any = pc.is_valid(calls["extra"].combine_chunks())
+    for name in _SERVED:
+        column: Any = calls[name].combine_chunks().dictionary_encode()
+        values: list[Any] = column.dictionary.to_pylist()
+        rows: list[JsonValue] = [{_SERVED[name]: value} for value in values]
+        known = [place for place, hits in enumerate(erased.hits(rows)) if hits]
+        if known:
+            may = pc.or_(may, pc.is_in(column.indices, value_set=pa.array(known, column.indices.type)))
+    return may  # type: ignore[no-any-return]
+
+
+def texts_that_mention(rows: pa.Table, erased: Erased) -> int:
+    """Count the rows of which any column, all of them texts, speaks of somebody."""
+    if not rows.num_columns:
+        return 0
+    found: Any = pa.array([False] * rows.num_rows, pa.bool_())
+    for column in rows.columns:
+        encoded: Any = column.combine_chunks().dictionary_encode()
+        texts: list[Any] = encoded.dictionary.to_pylist()
+        known: Any = pa.array([erased.mentions(text) for text in texts], pa.bool_())
+        found = pc.or_(found, known.take(encoded.indices).fill_null(False))
+    return int(pc.sum(found).as_py() or 0)
 
 
 def participants_that_mention(participants: pa.Table, erased: Erased) -> list[bool]:
     """Return for each row of ``call_participants`` whether it speaks of somebody."""
-    rows: list[JsonValue] = [{"participants": [parse_json(raw.encode())]} for raw in _texts(participants, "raw")]
-    return [bool(hits) for hits in erased.hits(rows)]
+    entries: Any = participants["raw"].combine_chunks().dictionary_encode()
+    rows: list[JsonValue] = [{"participants": [parse_json(raw.encode())]} for raw in entries.dictionary.to_pylist()]
+    speaks = [bool(hits) for hits in erased.hits(rows)]
+    return [speaks[place] for place in entries.indices.to_pylist()]
 
 
 def without_erased(calls: pa.Table, participants: pa.Table, erased: Erased) -> ErasedCalls:

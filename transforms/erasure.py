@@ -29,7 +29,7 @@ from transforms.types import INSTANT, JSON, TEXT
 
 NUMBER, EMAIL, IDENTIFIER = "number", "email", "identifier"
 
-_CACHED_TOKENS = 65_536
+_CACHED_TOKENS = _CACHED_TEXTS = 65_536
 _DIGEST_DIGITS = 32
 _SHORTEST_NUMBER, _LONGEST_NUMBER = 5, 20
 _DIGITS = re.compile("[0-9]+")
@@ -73,6 +73,9 @@ def digests_of(person: Person, key: bytes) -> frozenset[str]:
 
 
 def _digest(kind: str, token: str, key: bytes) -> str:
+    if kind == NUMBER:
+        # Of the many digits in a row, most are told to be somebody else's by how many they are.
+        kind = f"{NUMBER}{len(token)}"
     return f"{kind}:{hmac.digest(key, f'{kind}:{token}'.encode(), 'sha256').hex()[:_DIGEST_DIGITS]}"
 
 
@@ -83,24 +86,28 @@ class Erased:
         self.region = region
         self._key = key
         self._digests = frozenset(digests)
-        self._kinds = frozenset(digest.partition(":")[0] for digest in digests)
+        kinds = frozenset(digest.partition(":")[0] for digest in digests)
+        self._lengths = frozenset(int(kind.removeprefix(NUMBER)) for kind in kinds if kind.startswith(NUMBER))
+        self._has_emails, self._has_ids = EMAIL in kinds, IDENTIFIER in kinds
         self._is_known = lru_cache(_CACHED_TOKENS)(self._look_up)
+        # Most texts of calls come again and again: words, agents, lines.
+        self.mentions = lru_cache(_CACHED_TEXTS)(self._mentions)
 
     def _look_up(self, kind: str, token: str) -> bool:
         return _digest(kind, token, self._key) in self._digests
 
-    def mentions(self, value: str) -> bool:
+    def _mentions(self, value: str) -> bool:
         """Whether a text speaks of somebody, in any form of `transforms.person`; never because of a longer number."""
         value = storable(value)
         if not value.isascii():
             value = unicodedata.normalize("NFKC", value)  # digits in full width are digits
-        if NUMBER in self._kinds and any(self._is_known(NUMBER, number) for number in _numbers_in(value)):
+        if self._lengths and any(self._is_known(NUMBER, number) for number in _numbers_in(value, self._lengths)):
             return True
-        if EMAIL in self._kinds and "@" in value:
+        if self._has_emails and "@" in value:
             found = (match[0].lstrip("'").lower() for match in _ADDRESS.finditer(value))
             if any(self._is_known(EMAIL, address) for address in found):
                 return True
-        if IDENTIFIER not in self._kinds:
+        if not self._has_ids:
             return False
         words = (match[0] for match in _WORD.finditer(value) if not match[0].isdigit())
         return self._is_known(IDENTIFIER, value.strip()) or any(self._is_known(IDENTIFIER, word) for word in words)
@@ -116,7 +123,7 @@ class Erased:
         nor is a count.
         """
         found = [self._fields_in(row) for row in rows]
-        if NUMBER in self._kinds:
+        if self._lengths:
             places = [(place, *named) for place, row in enumerate(rows) for named in _phones_in(row)]
             e164 = parse_numbers(pa.array([phone for _, _, phone in places], pa.string()), self.region).e164.to_pylist()
             for (place, field, _), number in zip(places, e164, strict=True):
@@ -127,12 +134,20 @@ class Erased:
     def _fields_in(self, row: JsonValue) -> frozenset[str]:
         if not isinstance(row, dict):
             return frozenset({WHOLE_ROW}) if self.is_in(row) else NOBODY
-        found = [
-            field
-            for field, value in _pairs(row)
-            if (field not in KNOWN_FIELDS and self.mentions(field))
-            or (value is not None and not _says_a_number(field, value) and self.is_in(value))
-        ]
+        found: list[str] = []
+        no_numbers = range(0) if self._has_ids else range(10 ** (_SHORTEST_NUMBER - 1))
+        for field, value in _pairs(row):
+            kind = type(value)
+            if isinstance(value, str):
+                speaks = self.mentions(value)
+            elif value is None or kind is bool or (kind is int and value in no_numbers):
+                continue  # nearly every count of nearly every row
+            elif kind is int and _says_a_number(field, value):
+                continue
+            else:
+                speaks = self.is_in(value)
+            if (speaks and not _says_a_number(field, value)) or (field not in KNOWN_FIELDS and self.mentions(field)):
+                found.append(field)
         return frozenset(found) if found else NOBODY
 
     @staticmethod
@@ -236,28 +251,29 @@ class Erased:
             None
             if self.is_in(entry)
             or (name is not None and name in own)
-            or (number is not None and NUMBER in self._kinds and self._is_known(NUMBER, number.removeprefix("+")))
+            or (number is not None and self._is_known(NUMBER, number.removeprefix("+")))
             else entry
             for entry, name, number in zip(entries, names, e164, strict=True)
         ]
 
 
-def _numbers_in(value: str) -> Iterator[str]:
-    """Yield the digits of whatever may be a number: each run of digits, and runs that stand close together."""
+def _numbers_in(value: str, lengths: Collection[int]) -> Iterator[str]:
+    """Yield the digits of whatever may be a number of one of ``lengths``: a run of digits, or runs that stand close."""
     for close in _DIGIT_GROUPS.finditer(value):
-        groups = _DIGITS.findall(close[0])
-        if len(groups) == 1:
-            if _SHORTEST_NUMBER <= len(groups[0]) <= _LONGEST_NUMBER:
-                yield groups[0]
+        written = close[0]
+        if written.isdigit():
+            if len(written) in lengths:
+                yield written
             continue
+        groups = _DIGITS.findall(written)
         for first in range(len(groups)):
             digits = ""
             for group in groups[first:]:
                 digits += group
-                if len(digits) > _LONGEST_NUMBER:
-                    break
-                if len(digits) >= _SHORTEST_NUMBER:
+                if len(digits) in lengths:
                     yield digits
+                elif len(digits) > _LONGEST_NUMBER:
+                    break
 
 
 def _texts_in(value: JsonValue) -> Iterator[str]:

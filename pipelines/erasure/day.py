@@ -19,10 +19,11 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from pipelines.context import Stores
+from pipelines.erasure.scan import OfDay
 from pipelines.windows import day_bounds
 from sinks.ledger import ClaimedDay, LedgerRow
 from sinks.parquet import LakeWriter
-from sinks.raw import RawFile, RawWriter, raw_files, raw_folder, read_raw
+from sinks.raw import RawFile, RawWriter, raw_folder, read_raw
 from sinks.scratch import scratch_folder
 from sinks.spool import BATCH_ROWS
 from sinks.window_rows import restate_window, window_counts
@@ -31,7 +32,6 @@ from transforms.erased_calls import (
     READ_COLUMNS,
     ErasedCalls,
     ids_that_mention,
-    participants_that_mention,
     without_erased,
 )
 from transforms.erasure import Erased
@@ -44,8 +44,8 @@ from transforms.schema import CALL_PARTICIPANTS, CALL_VERSIONS, CALLS, PARTITION
 _IDS_AT_ONCE = 500
 
 
-def erase_day(stores: Stores, erased: Erased, claim: ClaimedDay, now: datetime) -> None:
-    """Take people out of everything that is held of a local day, which is claimed; ``now`` is when the rows changed.
+def erase_day(stores: Stores, erased: Erased, claim: ClaimedDay, found: OfDay, now: datetime) -> None:
+    """Take people out of what was found on a local day, which is claimed; ``now`` is when the rows changed.
 
     A damaged raw copy stays as it is: a scan names it. Raises ``ClaimLostError`` where the day is another run's by now,
     ``DataError`` for a file of the lake that cannot be read.
@@ -58,13 +58,18 @@ def erase_day(stores: Stores, erased: Erased, claim: ClaimedDay, now: datetime) 
         stores.ledger.check_claim(connection, claim)
         # Under the lock, nobody publishes this day between reading its files and writing them.
         stack.enter_context(stores.lake.storage.locked(raw_folder(day)))
-        for file in raw_files(stores.lake.storage, day):
+        for file in found.raw_files:
             _erase_in_raw(stores, erased, file, folder)
         certified = [row for row in ledger_rows if _holds(stores, connection, row)]
         # Both copies stamp the same calls: one of them may have come from a backup.
-        ids = sorted({*_ids_in_lake(stores, erased, day), *_ids_in_warehouse(stores, connection, erased, day)})
+        ids = sorted(found.call_ids)
         if ids:
-            _erase_in_lake(stores, erased, day, ids, now, folder)
+            try:
+                _erase_in_lake(stores, erased, day, ids, now, folder)
+            except (OSError, KeyError, ValueError) as error:  # what Arrow raises on a file that is damaged
+                raise DataError(
+                    f"the lake's files are damaged: callhistory replay --from {day} rebuilds them"
+                ) from error
             for first in range(0, len(ids), _IDS_AT_ONCE):
                 _erase_in_warehouse(stores, connection, erased, ids[first : first + _IDS_AT_ONCE], now)
         _erase_in_versions(stores, connection, erased, day)
@@ -92,32 +97,13 @@ def _restate(stores: Stores, connection: sa.Connection, row: LedgerRow) -> None:
 def _erase_in_raw(stores: Stores, erased: Erased, file: RawFile, folder: Path) -> None:
     storage, path = stores.lake.storage, folder / "raw.jsonl.zst"
     try:
-        if not any(any(erased.hits(rows)) for rows in read_raw(storage, file, BATCH_ROWS)):
-            return
         with RawWriter(path) as writer:
             for rows in read_raw(storage, file, BATCH_ROWS):
                 writer.add(erased.redacted(rows))
-    except DataError:
-        return
+    except (DataError, FileNotFoundError):
+        return  # damaged since, or another erasure has written it anew: the next look finds what there is
     storage.publish(path, replace(file, content_hash=writer.content_hash).name)
     storage.remove(file.name)
-
-
-def _ids_in_lake(stores: Stores, erased: Erased, day: date) -> set[str]:
-    try:
-        calls = set(_ids(stores.lake.rows(CALLS, day), erased))
-        return calls | set(_ids_of_entries(stores.lake.rows(CALL_PARTICIPANTS, day), erased))
-    except (OSError, KeyError, ValueError) as error:  # what Arrow raises on a file that is damaged
-        raise DataError(f"the lake's files of {day} are damaged: callhistory replay rebuilds them") from error
-
-
-def _ids_in_warehouse(stores: Stores, connection: sa.Connection, erased: Erased, day: date) -> set[str]:
-    def of_day(table: Table, names: Sequence[str]) -> Iterator[pa.Table]:
-        is_of_day = stores.warehouse.tables[table.name].c[PARTITION_COLUMN] == day
-        return _fetched(stores, connection, table, names, is_of_day)
-
-    entries = of_day(CALL_PARTICIPANTS, ("call_id", "raw"))
-    return {*_ids(of_day(CALLS, READ_COLUMNS), erased), *_ids_of_entries(entries, erased)}
 
 
 def _erase_in_lake(
@@ -253,12 +239,6 @@ def _fetched(
 def _ids(calls: Iterator[pa.Table], erased: Erased) -> Iterator[str]:
     for batch in calls:
         yield from (found[0] for found in ids_that_mention(batch, erased) if found is not None)
-
-
-def _ids_of_entries(participants: Iterator[pa.Table], erased: Erased) -> Iterator[str]:
-    for batch in participants:
-        ids: list[Any] = batch["call_id"].to_pylist()
-        yield from (i for i, found in zip(ids, participants_that_mention(batch, erased), strict=True) if found)
 
 
 def _only(batches: Iterator[pa.Table], table: Table, ids: pa.Array[Any]) -> pa.Table:

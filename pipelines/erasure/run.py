@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from pipelines.context import Stores, open_archive, utc_now
 from pipelines.erasure.day import erase_day
-from pipelines.erasure.scan import PLAIN_TABLES, OnPlace, Scan, ignore, scan, texts_of
+from pipelines.erasure.scan import PLAIN_TABLES, OfDay, OnPlace, Scan, ignore, scan, texts_of
 from pipelines.export.claims import LEASE, PATIENCE, keep_claim
 from pipelines.export.planner import windows_of
 from pipelines.logs import logger
@@ -90,14 +90,21 @@ def carry_out(
     """Erase the people of a request; return the list's entries of them, and the last look. Raises as below."""
     if request.stage is Stage.NEW:
         stores.erasures.add(request.erasures)
-    last_look = request.found if request.stage is Stage.DONE else finish_erasures(stores, on_place, clock)
+    last_look = request.found if request.stage is Stage.DONE else finish_erasures(stores, on_place, clock, request)
     ids = [erasure.erasure_id for erasure in request.erasures]
     listed = {erasure.erasure_id: erasure for erasure in stores.erasures.all()}
     return [listed[erasure_id] for erasure_id in ids], last_look or request.found
 
 
-def finish_erasures(stores: Stores, on_place: OnPlace = ignore, clock: Callable[[], datetime] = utc_now) -> Scan | None:
+def finish_erasures(
+    stores: Stores,
+    on_place: OnPlace = ignore,
+    clock: Callable[[], datetime] = utc_now,
+    request: Request | None = None,
+) -> Scan | None:
     """Do what is unfinished on the list, all of it in one pass; return the last look, or null where there is nothing.
+
+    Where that is a ``request`` alone, its look is the first one.
 
     So an erasure that was killed goes on, and one that a backup has undone is done again. Audio whose legal hold has
     ended goes, too. What cannot be erased leaves its erasures unfinished, and `Scan.is_clean` is false.
@@ -111,13 +118,16 @@ def finish_erasures(stores: Stores, on_place: OnPlace = ignore, clock: Callable[
         return None
     stores.erased()
     erased = _erased(stores, unfinished)
-    found = scan(stores, archive, erased, on_place)
+    if request is not None and {e.erasure_id for e in request.erasures} == {e.erasure_id for e in unfinished}:
+        found = request.found
+    else:
+        found = scan(stores, archive, erased, on_place)
     for _ in range(_ROUNDS):
         if not found.found:
             break
         on_place(f"{len(found.days)} local days to write anew")
         _erase_audio(stores, archive, found.call_ids)
-        _erase_days(stores, erased, sorted(found.days), clock)
+        _erase_days(stores, erased, found.days, clock)
         for table in PLAIN_TABLES:
             _erase_in_table(stores, erased, table)
         found = scan(stores, archive, erased, on_place)
@@ -131,12 +141,12 @@ def _erased(stores: Stores, erasures: Iterable[Erasure]) -> Erased:
     return Erased(digests, stores.erasure_key(), stores.settings.region)
 
 
-def _erase_days(stores: Stores, erased: Erased, days: Sequence[date], clock: Callable[[], datetime]) -> None:
+def _erase_days(stores: Stores, erased: Erased, days: Mapping[date, OfDay], clock: Callable[[], datetime]) -> None:
     """Do the days one after the other; one that another run is at work on is waited for, as runs do."""
     claimed_by = attempt_of(f"erase-{uuid.uuid4().hex[:12]}")
-    pending, gives_up_at = list(days), time.monotonic() + PATIENCE.total_seconds()
+    pending, gives_up_at = sorted(days), time.monotonic() + PATIENCE.total_seconds()
     while True:
-        pending = [day for day in pending if not _erase_claimed(stores, erased, day, claimed_by, clock)]
+        pending = [day for day in pending if not _erase_claimed(stores, erased, day, days[day], claimed_by, clock)]
         if not pending:
             return
         if time.monotonic() > gives_up_at:
@@ -147,7 +157,9 @@ def _erase_days(stores: Stores, erased: Erased, days: Sequence[date], clock: Cal
         time.sleep(_WAIT_SECONDS)
 
 
-def _erase_claimed(stores: Stores, erased: Erased, day: date, claimed_by: str, clock: Callable[[], datetime]) -> bool:
+def _erase_claimed(
+    stores: Stores, erased: Erased, day: date, found: OfDay, claimed_by: str, clock: Callable[[], datetime]
+) -> bool:
     rows = {row.window_start: row for row in stores.ledger.rows(day, day)}
     first = windows_of(day, rows, stores.timezone, stores.settings.window)[0]
     claim = ClaimedDay(day, first.start, first.end, claimed_by)
@@ -155,7 +167,7 @@ def _erase_claimed(stores: Stores, erased: Erased, day: date, claimed_by: str, c
         return False
     try:
         with keep_claim(stores.ledger, claim, LEASE):
-            erase_day(stores, erased, claim, clock())
+            erase_day(stores, erased, claim, found, clock())
     except DataError as error:
         logger.warning("%s is left as it is: %s", day, error)
     finally:

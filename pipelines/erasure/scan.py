@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from pipelines.context import Stores
 from sinks.archive import Archive
-from sinks.raw import raw_dates, raw_files, read_raw
+from sinks.raw import RawFile, raw_dates, raw_files, read_raw
 from sinks.spool import BATCH_ROWS
 from transforms.call_ids import call_id_of
-from transforms.erased_calls import READ_COLUMNS, ids_that_mention, participants_that_mention
+from transforms.erased_calls import READ_COLUMNS, ids_that_mention, participants_that_mention, texts_that_mention
 from transforms.erasure import Erased
 from transforms.errors import DataError
 from transforms.json_text import parse_json
@@ -56,16 +57,27 @@ def ignore(_: str) -> None:
 
 
 @dataclass
+class OfDay:
+    """What speaks of somebody on a local day: calls in the lake or the warehouse by their ids, and raw copies.
+
+    Their versions and rejected rows are not listed.
+    """
+
+    call_ids: set[str] = field(default_factory=set)
+    raw_files: list[RawFile] = field(default_factory=list)
+
+
+@dataclass
 class Scan:
     """What was looked at, and what of it speaks of somebody: rows and files, by place.
 
-    ``days`` are the local days that hold some of it. ``call_ids`` are the calls that somebody is on, whose audio has
-    their voice. ``unreadable`` names files of which nobody can tell.
+    ``days`` are the local days that hold some of it, each with what is to be written anew there. ``call_ids`` are the
+    calls that somebody is on, whose audio has their voice. ``unreadable`` names files of which nobody can tell.
     """
 
     looked_at: Counter[str] = field(default_factory=Counter)
     found: Counter[str] = field(default_factory=Counter)
-    days: set[date] = field(default_factory=set)
+    days: defaultdict[date, OfDay] = field(default_factory=lambda: defaultdict(OfDay))
     call_ids: set[str] = field(default_factory=set)
     unreadable: list[str] = field(default_factory=list)
 
@@ -109,12 +121,13 @@ def _scan_warehouse(stores: Stores, erased: Erased, done: Scan) -> None:
         payloads: list[Any] = batch["payload"].to_pylist()
         hits = erased.hits([parse_json(payload.encode()) for payload in payloads])
         done.count(REJECTED_ROWS.name, len(hits), sum(map(bool, hits)))
-        done.days |= {day for day, of_row in zip(_days(batch), hits, strict=True) if of_row}
+        for day in {day for day, of_row in zip(_days(batch), hits, strict=True) if of_row}:
+            done.days[day]
     for table in PLAIN_TABLES:
         for batch in _batches(stores, table, (*texts_of(table), *(("legal_hold",) if table is RECORDINGS else ()))):
-            rows = [row for row in batch.to_pylist() if not row.pop("legal_hold", False)]
-            found = sum(any(text is not None and erased.mentions(text) for text in row.values()) for row in rows)
-            done.count(table.name, len(rows), found)
+            if table is RECORDINGS:
+                batch = batch.filter(pc.invert(batch["legal_hold"])).drop_columns("legal_hold")
+            done.count(table.name, batch.num_rows, texts_that_mention(batch, erased))
 
 
 def _scan_lake(stores: Stores, erased: Erased, done: Scan) -> None:
@@ -135,11 +148,11 @@ def _scan_raw(stores: Stores, erased: Erased, done: Scan) -> None:
                 for rows in read_raw(storage, file, BATCH_ROWS):
                     hits = erased.hits(rows)
                     done.count(RAW, len(rows), sum(map(bool, hits)))
+                    if any(hits) and file not in done.days[day].raw_files:
+                        done.days[day].raw_files.append(file)
                     for row, of_row in zip(rows, hits, strict=True):
-                        if of_row:
-                            done.days.add(day)
-                            if erased.takes_part(of_row) and (call_id := call_id_of(row)):
-                                done.call_ids.add(call_id)
+                        if erased.takes_part(of_row) and (call_id := call_id_of(row)):
+                            done.call_ids.add(call_id)
             except DataError:
                 done.unreadable.append(file.name)
 
@@ -159,8 +172,11 @@ def _note_calls(done: Scan, place: str, batch: pa.Table, erased: Erased, days: l
     done.count(place, batch.num_rows, sum(of_row is not None for of_row in found))
     for day, of_row in zip(days, found, strict=True):
         if of_row is not None:
-            done.days.add(day)
             call_id, takes_part = of_row
+            if place != CALL_VERSIONS.name:
+                done.days[day].call_ids.add(call_id)
+            else:
+                done.days[day]
             if takes_part:
                 done.call_ids.add(call_id)
 
@@ -169,8 +185,10 @@ def _note_participants(done: Scan, place: str, batch: pa.Table, erased: Erased, 
     found = participants_that_mention(batch, erased)
     done.count(place, len(found), sum(found))
     ids: list[Any] = batch["call_id"].to_pylist()
-    done.days |= {day for day, is_found in zip(days, found, strict=True) if is_found}
-    done.call_ids |= {call_id for call_id, is_found in zip(ids, found, strict=True) if is_found}
+    for day, call_id, is_found in zip(days, ids, found, strict=True):
+        if is_found:
+            done.days[day].call_ids.add(call_id)
+            done.call_ids.add(call_id)
 
 
 def _batches(stores: Stores, table: Table, names: tuple[str, ...]) -> Iterator[pa.Table]:
