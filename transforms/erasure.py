@@ -19,7 +19,15 @@ import pyarrow as pa
 from transforms.call_ids import usable_call_id
 from transforms.calls import KNOWN_FIELDS
 from transforms.columns import CALL_ID, Table
-from transforms.fields import instant_ms, storable, text, whole_number
+from transforms.fields import (
+    INSTANT_FROM_SECONDS,
+    INSTANT_UNTIL_MS,
+    columns_of,
+    instant_ms,
+    storable,
+    text,
+    whole_number,
+)
 from transforms.json_text import ExactNumber, JsonValue, RepeatedKeys
 from transforms.participants import entries_of, name_of
 from transforms.person import Person
@@ -122,7 +130,7 @@ class Erased:
         A number counts in whatever form its column would be made of, such as ``sip:``. An instant is never a number,
         nor is a count.
         """
-        found = [self._fields_in(row) for row in rows]
+        found = self._fields_of_alike(rows) or [self._fields_in(row) for row in rows]
         if self._lengths:
             places = [(place, *named) for place, row in enumerate(rows) for named in _phones_in(row)]
             e164 = parse_numbers(pa.array([phone for _, _, phone in places], pa.string()), self.region).e164.to_pylist()
@@ -131,24 +139,44 @@ class Erased:
                     found[place] |= {field}
         return found
 
+    def _fields_of_alike(self, rows: Sequence[JsonValue]) -> list[frozenset[str]]:
+        """Return the same as `_fields_in` for rows that all have the same fields, as most have; else nothing.
+
+        Each distinct value of a field is looked at once.
+        """
+        plain = [row for row in rows if type(row) is dict]
+        columns = columns_of(plain) if len(plain) == len(rows) else {}
+        if not columns:
+            return []
+        found = [NOBODY] * len(rows)
+        for field, values in columns.items():
+            if field in _INSTANTS and all(type(value) is int for value in values) and _are_instants(values):
+                continue
+            try:
+                distinct = set(zip(map(type, values), values, strict=True))  # for 1 and True are equal
+                speaking = {value for _, value in distinct if self._speaks(field, value)}
+            except TypeError:  # lists and objects are no members of a set
+                places = [place for place, value in enumerate(values) if self._speaks(field, value)]
+            else:
+                places = (
+                    [p for p, v in enumerate(values) if v in speaking and self._speaks(field, v)] if speaking else []
+                )
+            for place in places:
+                found[place] |= {field}
+        return found
+
     def _fields_in(self, row: JsonValue) -> frozenset[str]:
         if not isinstance(row, dict):
             return frozenset({WHOLE_ROW}) if self.is_in(row) else NOBODY
-        found: list[str] = []
-        no_numbers = range(0) if self._has_ids else range(10 ** (_SHORTEST_NUMBER - 1))
-        for field, value in _pairs(row):
-            kind = type(value)
-            if isinstance(value, str):
-                speaks = self.mentions(value)
-            elif value is None or kind is bool or (kind is int and value in no_numbers):
-                continue  # nearly every count of nearly every row
-            elif kind is int and _says_a_number(field, value):
-                continue
-            else:
-                speaks = self.is_in(value)
-            if (speaks and not _says_a_number(field, value)) or (field not in KNOWN_FIELDS and self.mentions(field)):
-                found.append(field)
-        return frozenset(found) if found else NOBODY
+        return frozenset(field for field, value in _pairs(row) if self._speaks(field, value))
+
+    def _speaks(self, field: str, value: JsonValue) -> bool:
+        """Whether a field speaks of somebody: by its name, if we do not know it, or by what it says."""
+        if field not in KNOWN_FIELDS and self.mentions(field):
+            return True
+        if value is None or isinstance(value, bool) or _says_a_number(field, value):
+            return False
+        return self.mentions(value) if isinstance(value, str) else self.is_in(value)
 
     @staticmethod
     def takes_part(hits: frozenset[str]) -> bool:
@@ -315,6 +343,12 @@ def _phones_in(row: JsonValue) -> Iterator[tuple[str, str]]:
             for entry in entries_of(value) or ():
                 if name := name_of(entry):
                     yield field, name
+
+
+def _are_instants(values: Sequence[JsonValue]) -> bool:
+    """Whether whole numbers are instants, all of them, as they nearly always are."""
+    numbers: Sequence[Any] = values
+    return bool(min(numbers) >= INSTANT_FROM_SECONDS and max(numbers) < INSTANT_UNTIL_MS)
 
 
 def _says_a_number(field: str, value: JsonValue) -> bool:
