@@ -6,7 +6,7 @@ import hashlib
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from enum import StrEnum
@@ -109,31 +109,34 @@ def finish_erasures(
     So an erasure that was killed goes on, and one that a backup has undone is done again. Audio whose legal hold has
     ended goes, too. What cannot be erased leaves its erasures unfinished, and `Scan.is_clean` is false.
 
-    Raises ``SettingsError`` as `Stores.erased` does, and ``BusyError`` where another run keeps a day for long.
+    Raises ``SettingsError`` as `Stores.erased` does, and ``BusyError`` where another run keeps a day for long, or is
+    at work in the archive.
     """
     unfinished = stores.erasures.unfinished()
     archive = open_archive(stores, only_look=True)
-    _erase_audio(stores, archive, stores.erasures.released_audio())
-    if not unfinished:
-        return None
-    stores.erased()
-    erased = _erased(stores, unfinished)
-    if request is not None and {e.erasure_id for e in request.erasures} == {e.erasure_id for e in unfinished}:
-        found = request.found
-    else:
-        found = scan(stores, archive, erased, on_place)
-    for _ in range(_ROUNDS):
-        if not found.found:
-            break
-        on_place(f"{len(found.days)} local days to write anew")
-        _erase_audio(stores, archive, found.call_ids)
-        _erase_days(stores, erased, found.days, clock)
-        for table in PLAIN_TABLES:
-            _erase_in_table(stores, erased, table)
-        found = scan(stores, archive, erased, on_place)
+    with archive.storage.only_writer() if archive.storage.is_there else nullcontext():
+        _erase_audio(stores, archive, stores.erasures.released_audio())
+        if not unfinished:
+            return None
+        erased = _erased(stores, unfinished)
+        looked_already = request is not None and _ids(request.erasures) == _ids(unfinished)
+        found = request.found if request and looked_already else scan(stores, archive, erased, on_place)
+        for _ in range(_ROUNDS):
+            if not found.found:
+                break
+            on_place(f"{len(found.days)} local days to write anew")
+            _erase_audio(stores, archive, found.call_ids)
+            _erase_days(stores, erased, found.days, clock)
+            for table in PLAIN_TABLES:
+                _erase_in_table(stores, erased, table)
+            found = scan(stores, archive, erased, on_place)
     if found.is_clean:
-        stores.erasures.complete([erasure.erasure_id for erasure in unfinished], clock())
+        stores.erasures.complete(_ids(unfinished), clock())
     return found
+
+
+def _ids(erasures: Iterable[Erasure]) -> set[str]:
+    return {erasure.erasure_id for erasure in erasures}
 
 
 def _erased(stores: Stores, erasures: Iterable[Erasure]) -> Erased:

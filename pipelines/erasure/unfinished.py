@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from pipelines.context import Stores
 from pipelines.logs import logger
+from transforms.errors import BusyError
 
 
 def finish_erasures_first(stores: Stores) -> None:
-    """Do what is unfinished on the list of erased people. Raises as `pipelines.erasure.run.finish_erasures`."""
+    """Do what is unfinished on the list of erased people; where other runs are in the way, the next export does it.
+
+    Raises as `pipelines.erasure.run.finish_erasures` else.
+    """
     if not stores.erasures.unfinished() and not stores.erasures.released_audio():
         return
     # Most exports have nothing to erase, and start without what it takes.
     from pipelines.erasure.run import finish_erasures
 
     logger.info("finishing erasures that were cut off, or undone by a backup")
-    last_look = finish_erasures(stores)
+    try:
+        last_look = finish_erasures(stores)
+    except BusyError as error:
+        # No day is withheld for it: of what is read now, nobody who is to be erased is kept.
+        logger.warning("erasures are left for the next export: %s", error)
+        return
     if last_look is not None and not last_look.is_clean:
         left = ", ".join(f"{count} in {place}" for place, count in sorted(last_look.found.items()))
         unreadable = ", ".join(last_look.unreadable)

@@ -36,6 +36,7 @@ class AlertKind(StrEnum):
     INCOMPLETE = "incomplete"
     STALE = "stale"
     ABNORMAL_VOLUME = "abnormal_volume"
+    ERASURE = "erasure"
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ def find_alerts(status: Status, stale_after: timedelta, reject_share: float) -> 
     has been over for ``stale_after``. A closed day that is failed or missing is an alert when it has been so for that
     long; the newest certified instant when it is older. With a run per night and the default of 36 hours, the run that
     should have mended it has then come and gone too. A day is one as well when at least five of its rows, and more
-    than ``reject_share`` of them, cannot be a call; today's too, for it gets no better by waiting.
+    than ``reject_share`` of them, cannot be a call; today's too, for it gets no better by waiting. An erasure
+    that is not done is one when it was asked for as long ago as that.
     """
     return [
         *_held(status),
@@ -87,6 +89,7 @@ def find_alerts(status: Status, stale_after: timedelta, reject_share: float) -> 
         *_disputed(status, stale_after),
         *_rejects(status, reject_share),
         *_abnormal_volumes(status),
+        *_erasures(status, stale_after),
     ]
 
 
@@ -147,6 +150,18 @@ def _disputed(status: Status, stale_after: timedelta) -> Iterator[Alert]:
                 min(window.since for window in windows),
                 "each export reads it again; if it stays so, ask the provider why its count and its calls differ",
             )
+
+
+def _erasures(status: Status, stale_after: timedelta) -> Iterator[Alert]:
+    since = status.erasures_due_since
+    if since is not None and status.at - since > stale_after:
+        yield Alert(
+            AlertKind.ERASURE,
+            AlertKind.ERASURE.value,
+            f"somebody was to be erased {_hours(status.at - since)} ago and is not yet",
+            since,
+            "callhistory export finishes it, and says what is in the way: a damaged file, or a run that keeps a day",
+        )
 
 
 def _rejects(status: Status, reject_share: float) -> Iterator[Alert]:

@@ -83,8 +83,8 @@ def _database(settings: Settings) -> str:
         if len(missing) == len(warehouse.tables):
             where = f" in schema {settings.warehouse_schema}" if settings.warehouse_schema else ""
             return f"{label}: there are no tables{where} yet, export will create them"
-        with suppress(NothingExportedError), open_stores_to_read(settings):
-            pass  # its days are those of the time zone that is set
+        with suppress(NothingExportedError), open_stores_to_read(settings) as stores:
+            stores.erased()  # its days are those of the time zone, its erased people those of the key that are set
         some_missing = ", and some will be added" if missing else ""
         path = Path(warehouse.backend.url.database or "") if warehouse.is_embedded else None
         return f"{label}: tables are there and can be changed{some_missing}{_open_to_all(path)}"

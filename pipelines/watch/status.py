@@ -102,7 +102,7 @@ class Status:
     ``days`` are the local days that were asked for: since the export's first day, and those that were backfilled.
     ``gaps`` are ranges of days (both ends included) that are failed or missing; today, still open, is never one.
     ``newest_instant`` is the end of the newest stretch of time that is certified (null: none), ``due`` what the next
-    ``export`` has to do.
+    ``export`` has to do. ``erasures_due_since`` is when the oldest erasure was asked for that is not done.
     """
 
     at: datetime
@@ -119,6 +119,7 @@ class Status:
     rejected_rows: int
     recordings: Mapping[RecordingStatus, int]
     doubtful_recordings: int
+    erasures_due_since: datetime | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -185,6 +186,7 @@ class Status:
             "rejected_rows": self.rejected_rows,
             "recordings": {status.value: count for status, count in self.recordings.items()},
             "doubtful_recordings": self.doubtful_recordings,
+            "erasures_due_since": self.erasures_due_since and self.erasures_due_since.isoformat(),
         }
 
 
@@ -240,6 +242,7 @@ def read_status(stores: Stores, now: datetime) -> Status:
         rejected_rows=_rejected_rows(stores),
         recordings=recordings.counts(),
         doubtful_recordings=recordings.count_doubtful(),
+        erasures_due_since=min((e.requested_at for e in stores.erasures.unfinished()), default=None),
     )
 
 

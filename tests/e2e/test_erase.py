@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
+from sinks.storage import Storage
 from sinks.warehouse import Warehouse
 from tests.e2e.command import Finished
 from tests.e2e.place import Place
@@ -263,7 +264,26 @@ def test_without_the_key_nobody_is_erased_and_nobody_comes_back(exported: Place,
         for command in (("backfill", *DAYS, "--force"), ("replay",), ("verify", "--offline"), ERASE):
             refused = exported.run(*command, **settings)
             assert (refused.exit_code, "CALLHISTORY_PII_KEY" in refused.output) == (2, True), refused.output
+        checked = exported.run("check", **settings)
+        assert (checked.exit_code, "CALLHISTORY_PII_KEY" in checked.output) == (1, True), checked.output
     assert places_that_speak_of_them(exported, warehouse_url) == []
+
+
+@embedded
+def test_an_archive_that_a_run_fills_is_not_erased_from_and_withholds_no_day(
+    exported: Place, warehouse_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Storage(str(exported.folder / "data" / "recordings")).only_writer():
+        busy = erase(exported)
+        assert (busy.exit_code, "another run is writing" in busy.output) == (1, True)
+        exported_meanwhile = exported.run("backfill", *DAYS, "--force", **KEY)
+        assert exported_meanwhile.exit_code == 0, exported_meanwhile.output
+    assert "left for the next export" in caplog.text
+    assert exported.run("status", "--json", **KEY).json["erasures_due_since"]
+    done = erase(exported)
+    assert (done.exit_code, "it goes on" in done.stderr) == (0, True)
+    assert places_that_speak_of_them(exported, warehouse_url) == []
+    assert exported.run("verify", "--offline", **KEY).exit_code == 0
 
 
 @embedded

@@ -64,6 +64,13 @@ def test_a_whole_export_has_no_alert() -> None:
     assert find_alerts(status_of(), GRACE, SHARE) == []
 
 
+def test_an_erasure_that_is_not_done_for_long_is_an_alert() -> None:
+    assert find_alerts(status_of(erasures_due_since=NOW - GRACE), GRACE, SHARE) == []
+    [alert] = find_alerts(status_of(erasures_due_since=NOW - timedelta(hours=37)), GRACE, SHARE)
+    assert (alert.kind, alert.since) == (AlertKind.ERASURE, NOW - timedelta(hours=37))
+    assert "callhistory export finishes it" in alert.what_to_do
+
+
 def test_stale_is_older_than_the_threshold_and_no_less() -> None:
     assert find_alerts(status_of(newest_instant=NOW - GRACE), GRACE, SHARE) == []
     [alert] = find_alerts(status_of(newest_instant=NOW - timedelta(hours=37)), GRACE, SHARE)
