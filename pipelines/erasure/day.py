@@ -54,12 +54,12 @@ def erase_day(stores: Stores, erased: Erased, claim: ClaimedDay, found: OfDay, n
     ledger_rows = stores.ledger.rows(day, day)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=scratch_folder())))
+        for file in found.raw_files:
+            _erase_in_raw(stores, erased, file, folder)
         connection = stack.enter_context(stores.warehouse.transaction())
         stores.ledger.check_claim(connection, claim)
         # Under the lock, nobody publishes this day between reading its files and writing them.
         stack.enter_context(stores.lake.storage.locked(raw_folder(day)))
-        for file in found.raw_files:
-            _erase_in_raw(stores, erased, file, folder)
         certified = [row for row in ledger_rows if _holds(stores, connection, row)]
         # Both copies stamp the same calls: one of them may have come from a backup.
         ids = sorted(found.call_ids)
@@ -189,11 +189,16 @@ def _without(
     """Return whole rows of ``calls`` or ``call_versions`` without people; participants are those of now."""
     t = stores.warehouse.tables[table.name]
     p = stores.warehouse.tables[CALL_PARTICIPANTS.name]
-    rows = pa.concat_tables(_fetched(stores, connection, table, table.column_names, condition))
     of_calls = p.c.call_id.in_(sa.select(t.c.call_id).where(condition))
-    entries = list(_fetched(stores, connection, CALL_PARTICIPANTS, CALL_PARTICIPANTS.column_names, of_calls))
-    nobody = CALL_PARTICIPANTS.arrow_schema.empty_table()
-    return without_erased(rows, pa.concat_tables(entries) if entries else nobody, erased)
+    rows, entries = (
+        list(_fetched(stores, connection, of, of.column_names, which))
+        for of, which in ((table, condition), (CALL_PARTICIPANTS, of_calls))
+    )
+    return without_erased(
+        pa.concat_tables(rows) if rows else table.arrow_schema.empty_table(),
+        pa.concat_tables(entries) if entries else CALL_PARTICIPANTS.arrow_schema.empty_table(),
+        erased,
+    )
 
 
 def _update(

@@ -377,3 +377,25 @@ def test_a_damaged_file_is_named_and_the_erasure_is_not_called_done(exported: Pl
     raw.write_bytes(whole)
     assert erase(exported).exit_code == 0
     assert places_that_speak_of_them(exported, warehouse_url) == []
+
+
+@embedded
+@pytest.mark.parametrize("lost", ["warehouse", "lake"])
+def test_a_store_that_has_lost_its_rows_keeps_the_other_from_nothing(
+    exported: Place, warehouse_url: str, lost: str
+) -> None:
+    if lost == "lake":
+        for path in (exported.folder / "data" / "lake").rglob("*.parquet"):
+            path.unlink()
+    else:
+        with Warehouse(warehouse_url) as warehouse, warehouse.transaction() as connection:
+            for name in ("calls", "call_participants"):
+                connection.execute(sa.delete(warehouse.tables[name]))
+    kept = len([name for name in exported.files() if name.endswith(".parquet")])
+    done = erase(exported)
+    assert done.exit_code == 0, done.output
+    assert places_that_speak_of_them(exported, warehouse_url) == []
+    assert len([name for name in exported.files() if name.endswith(".parquet")]) == kept
+    assert exported.run("replay", **KEY).exit_code == 0
+    assert exported.run("verify", "--offline", **KEY).exit_code == 0
+    assert places_that_speak_of_them(exported, warehouse_url) == []

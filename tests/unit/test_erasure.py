@@ -17,7 +17,8 @@ from transforms.erased_calls import ids_that_mention, participants_that_mention,
 from transforms.erasure import Erased, digests_of
 from transforms.json_text import JsonValue, RepeatedKeys, exact_json
 from transforms.person import Person
-from transforms.schema import CALLS
+from transforms.schema import CALLS, Pii
+from transforms.types import TEXT
 
 KEY = b"a key of the tests"
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -114,6 +115,26 @@ def test_the_row_stays_for_the_counts_and_the_person_goes() -> None:
     }
     [left] = erased(CUSTOMER).redacted([row])
     assert left == {field: gone.get(field, value) for field, value in row.items() if field != "queue_note"}
+
+
+def test_every_column_of_personal_data_is_emptied_with_its_people() -> None:
+    fields = {column.source: column.example for column in CALLS.columns if column.type is TEXT and not column.unknown}
+    row: dict[str, JsonValue] = {
+        **fields,
+        "start_time": START_MS,
+        "customer_number": "84900000777",
+        "account": "agent_7",
+        "from_user_id": "agent_7",
+        "callee": "agent_7",
+        "crm": "angry",
+    }
+    assert all(
+        column.source in row for column in CALLS.columns if column.pii is not Pii.NONE and column.name != "extra"
+    )
+    [call], [left] = (tables(rows).calls.to_pylist() for rows in ([row], BOTH.redacted([row])))
+    personal = [column.name for column in CALLS.columns if column.pii is not Pii.NONE]
+    assert [name for name in personal if call[name] is None] == []
+    assert [name for name in personal if left[name] is not None] == []
 
 
 def test_an_erased_agent_goes_under_all_their_ids_and_the_customer_stays() -> None:
