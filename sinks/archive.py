@@ -72,6 +72,14 @@ class Archive:
             self.storage.publish_incoming(sidecar, path + SIDECAR_SUFFIX)
         self.storage.publish_incoming(file, path)
 
+    def remove(self, path: str) -> None:
+        """Delete a recording, and what lies beside it; what is not there is no matter.
+
+        The audio goes first: cut off in between, there are facts without audio, which say nothing.
+        """
+        self.storage.remove(path)
+        self.storage.remove(path + SIDECAR_SUFFIX)
+
     def facts(self, path: str) -> dict[str, Any] | None:
         """Return what is beside the recording ``path``; null where that is nothing usable."""
         try:

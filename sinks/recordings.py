@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
@@ -31,6 +31,7 @@ class RecordingStatus(StrEnum):
     NONE = "none"
     FAILED = "failed"
     DELETED_AT_SOURCE = "deleted_at_source"
+    EXPIRED = "expired"
 
 
 WANTED = (RecordingStatus.PENDING, RecordingStatus.NOT_READY, RecordingStatus.FAILED)
@@ -221,6 +222,33 @@ class Recordings:
             c.c.started_at < started_before,
         )
 
+    def expirable(self, started_before: datetime) -> Iterator[KeptRecording]:
+        """Yield what is archived, under no legal hold, and of a call before an instant."""
+        return self.kept(self._table.c.legal_hold.is_(False), self._calls.c.started_at < started_before)
+
+    def expire(self, call_ids: Sequence[str], now: datetime) -> None:
+        """Note that the audio of calls is not in the archive any more: it was kept for long enough."""
+        t = self._table
+        with self._warehouse.transaction() as connection:
+            connection.execute(sa.update(t).where(t.c.call_id.in_(call_ids)).values(_expired(now)))
+
+    def count_wanted(self, started_before: datetime) -> int:
+        """Return how many recordings of calls before an instant are still to be fetched."""
+        with self._warehouse.reading() as connection:
+            query = sa.select(sa.func.count()).select_from(self._table).where(*self._wanted_before(started_before))
+            return connection.scalar(query) or 0
+
+    def expire_wanted(self, started_before: datetime, now: datetime) -> None:
+        """Have the recordings of calls before an instant not fetched any more."""
+        with self._warehouse.transaction() as connection:
+            wanted = self._wanted_before(started_before)
+            connection.execute(sa.update(self._table).where(*wanted).values(_expired(now)))
+
+    def _wanted_before(self, started_before: datetime) -> list[sa.ColumnElement[bool]]:
+        t, c = self._table, self._calls
+        of_calls = sa.select(c.c.call_id).where(c.c.started_at < started_before)
+        return [t.c.status.in_(WANTED), t.c.legal_hold.is_(False), t.c.call_id.in_(of_calls)]
+
     def confirm_deletable(self, call_id: str, verified_at: datetime) -> bool:
         """Note that an archived recording has just been read back; return whether it may be deleted at the source.
 
@@ -341,6 +369,16 @@ class Recordings:
     def _is_due(self, now: datetime) -> sa.ColumnElement[bool]:
         t = self._table
         return t.c.status.in_(WANTED) & (t.c.next_attempt_at.is_(None) | (t.c.next_attempt_at <= now))
+
+
+def _expired(now: datetime) -> dict[str, object]:
+    return {
+        "status": RecordingStatus.EXPIRED.value,
+        "expired_at": now,
+        "archive_path": None,
+        "next_attempt_at": None,
+        "last_error": None,
+    }
 
 
 def _after(

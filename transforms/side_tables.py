@@ -44,8 +44,8 @@ RECORDINGS = Table(
             TEXT,
             "pending, archived, not_ready (the provider does not have it, yet or any more, and is asked again), "
             "missing (asked for at least three times, over a day or more, and not there), none (the same, but nothing "
-            "said that there was one), failed (tried again later), or deleted_at_source (archived, and deleted at the "
-            "provider by us).",
+            "said that there was one), failed (tried again later), deleted_at_source (archived, and deleted at the "
+            "provider by us), or expired (older than CALLHISTORY_RETENTION_RECORDINGS, so gone from here).",
             nullable=False,
             max_length=32,
             index=True,
@@ -98,8 +98,9 @@ RECORDINGS = Table(
             "verified_at", INSTANT, "When the archived audio was last read back and was right.", unit="UTC instant"
         ),
         bookkeeping("source_deleted_at", INSTANT, "When it was deleted at the provider by us.", unit="UTC instant"),
+        bookkeeping("expired_at", INSTANT, "When it was deleted from the archive for its age.", unit="UTC instant"),
         bookkeeping(
-            "legal_hold", BOOLEAN, "Whether the recording must not be deleted at the provider.", nullable=False
+            "legal_hold", BOOLEAN, "Whether the recording must not be deleted, here or at the provider.", nullable=False
         ),
         bookkeeping("hold_reason", TEXT, "Why it is under legal hold; null if it is not.", pii=Pii.PAYLOAD),
         bookkeeping("held_at", INSTANT, "Since when it is under legal hold; null if it is not.", unit="UTC instant"),

@@ -26,6 +26,8 @@ def _show(console: Console, summary: Mapping[str, Any]) -> None:
         f"{summary['not_ready']:,} not there yet, {summary['missing']:,} missing, {summary['failed']:,} failed; "
         f"{counted(summary['requests'], 'request')}."
     )
+    if summary["expired"]:
+        console.print(f"{summary['expired']:,} were kept for long enough, and deleted from the archive.")
     if summary["doubtful"]:
         console.print(
             f"{summary['doubtful']:,} of them are kept as they came, but are doubtful: callhistory recordings verify "

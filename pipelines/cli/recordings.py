@@ -195,6 +195,49 @@ def _delete_one(
     return deletion_report({"done": True, "call_id": call_id, **deletion.to_dict()})
 
 
+@recordings.command("expire")
+@command
+def expire(
+    output: Output,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go; delete nothing.")] = False,
+) -> Report:
+    """Delete audio from the archive that is older than CALLHISTORY_RETENTION_RECORDINGS; `archive` does so first, too.
+
+    The rows of the table recordings stay, and so does what is under legal hold, and what the provider has.
+    """
+    from pipelines.settings import load_settings
+
+    settings = load_settings(require_api=False)
+    retention = settings.retention_recordings
+    if retention is None:
+        raise UsageError("CALLHISTORY_RETENTION_RECORDINGS: not set, so audio stays for ever; set it, such as to 5y")
+    from pipelines.context import open_archive, open_stores_in_use, utc_now
+    from pipelines.recordings.expire import expire_recordings, plan_expiry
+
+    with open_stores_in_use(settings) as stores:
+        now = utc_now()
+        plan = plan_expiry(stores, retention, now)
+        if not dry_run:
+            archive = open_archive(stores)
+            lines = ProgressLines(output)
+            with archive.storage.only_writer():
+                expire_recordings(
+                    stores,
+                    archive,
+                    plan.started_before,
+                    now,
+                    lambda done: lines.log(f"{done:,} of {plan.recordings:,}"),
+                )
+    dates = f", of calls from {plan.first_date} to {plan.last_date}" if plan.recordings else ""
+    line = (
+        f"{counted(plan.recordings, 'recording')} ({file_size(plan.bytes)}){dates} "
+        f"{'would go' if dry_run else 'went'}; {plan.not_fetched:,} are not fetched any more; "
+        f"{plan.under_legal_hold:,} under legal hold stay."
+    )
+    data = {**plan.to_dict(), "dry_run": dry_run}
+    return Report(data, lambda console: console.print(line, soft_wrap=True), DONE)
+
+
 @recordings.command("hold")
 @command
 def hold(

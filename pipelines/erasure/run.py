@@ -25,7 +25,7 @@ from pipelines.settings import Settings
 from pipelines.stringeex.client import StringeeXClient
 from pipelines.stringeex.operations import StringeeX
 from pipelines.stringeex.request_budget import Priority
-from sinks.archive import SIDECAR_SUFFIX, Archive, safe_name
+from sinks.archive import Archive, safe_name
 from sinks.erasures import Erasure
 from sinks.ledger import ClaimedDay, attempt_of
 from transforms.columns import Table
@@ -192,7 +192,7 @@ def _erase_audio(stores: Stores, archive: Archive, call_ids: Iterable[str]) -> N
             going = (some, t.c.legal_hold.is_(False))
             paths = connection.scalars(sa.select(t.c.archive_path).where(*going, t.c.archive_path.is_not(None))).all()
             for path in paths:
-                _remove_audio(archive, str(path))
+                archive.remove(str(path))
             connection.execute(sa.delete(t).where(*going))
             kept = set(connection.scalars(sa.select(t.c.call_id).where(some)))
         # What was cut off on its way into the archive is in no row.
@@ -200,12 +200,6 @@ def _erase_audio(stores: Stores, archive: Archive, call_ids: Iterable[str]) -> N
         for name in archive.storage.sizes():
             if name.rpartition("/")[2].partition(".")[0] in stems:
                 archive.storage.remove(name)
-
-
-def _remove_audio(archive: Archive, path: str) -> None:
-    # The audio first: a sidecar that is left is found by its name, and says nothing without it.
-    archive.storage.remove(path)
-    archive.storage.remove(path + SIDECAR_SUFFIX)
 
 
 def _erase_in_table(stores: Stores, erased: Erased, table: Table) -> None:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from itertools import islice
@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 
 from pipelines.context import Stores, open_archive, utc_now
 from pipelines.recordings import outcomes
+from pipelines.recordings.expire import expire_recordings
 from pipelines.recordings.pace import Pace
 from pipelines.stringeex.audio import EXTENSIONS, Audio, DamagedAudioError, doubt_about, inspect_audio
 from pipelines.stringeex.client import StringeeXClient
@@ -97,10 +98,11 @@ class ArchiveSummary:
 
     ``adopted`` were found in the archive, where a killed run had left them, and are a part of ``archived``, as are the
     ``doubtful`` ones. ``missing`` became so in this run; ``none`` were not there either, and nobody had promised them.
-    ``errors`` are of the first recordings that are lost.
+    ``errors`` are of the first recordings that are lost. ``expired`` were deleted for their age.
     """
 
     archived: int
+    expired: int
     adopted: int
     doubtful: int
     not_ready: int
@@ -125,6 +127,7 @@ class ArchiveSummary:
         return {
             "complete": self.is_complete,
             "archived": self.archived,
+            "expired": self.expired,
             "adopted": self.adopted,
             "doubtful": self.doubtful,
             "not_ready": self.not_ready,
@@ -190,9 +193,10 @@ def archive_recordings(
 ) -> ArchiveSummary:
     """Fetch every recording that is due into the archive of ``CALLHISTORY_ARCHIVE_URL``.
 
-    With ``again``, all that is missing or failed is due now. What is not there is asked for until it has been said so
-    `outcomes.ANSWERS_TO_BE_MISSING` times over `outcomes.MISSING_AFTER`, and the call has reached the last age of
-    ``CALLHISTORY_RECORDING_RETRIES``: then it is missing.
+    What is older than ``CALLHISTORY_RETENTION_RECORDINGS`` goes first. With ``again``, all that is missing or failed is
+    due now. What is not there is asked for until it has been said so `outcomes.ANSWERS_TO_BE_MISSING` times over
+    `outcomes.MISSING_AFTER`, and the call has reached the last age of ``CALLHISTORY_RECORDING_RETRIES``: then it is
+    missing.
 
     A recording that fails does not stop the others. Ctrl-C does, as do storage that cannot be written and an API that
     answers nothing at all: StorageError, AuthenticationError, or the RetryableError that came last. Raises BusyError
@@ -206,7 +210,10 @@ def archive_recordings(
         recordings.want_again_after_one_answer()
         if again:
             recordings.want_lost_again()
-        return _archive(stores, client, archive, recordings, on_event or (lambda _: None), now)
+        retention = stores.settings.retention_recordings
+        expired = expire_recordings(stores, archive, now() - retention, now()) if retention else 0
+        summary = _archive(stores, client, archive, recordings, on_event or (lambda _: None), now)
+        return replace(summary, expired=expired)
 
 
 def _archive(
@@ -237,6 +244,7 @@ def _archive(
             tally.check_anything_works()
     return ArchiveSummary(
         **{status.value: tally.counts[status] for status in _OUTCOMES},
+        expired=0,
         adopted=tally.adopted,
         doubtful=tally.doubtful,
         bytes=run.received,

@@ -115,6 +115,7 @@ MARKS: Mapping[DayState | None, str] = {
 
 RECORDING_STATES: Mapping[str, tuple[str, str]] = {
     "archived": ("archived", "đã lưu trữ"),
+    "expired": ("deleted for its age", "đã xóa khi hết hạn lưu trữ"),
     "deleted_at_source": ("archived, deleted at the provider", "đã lưu trữ, đã xóa ở nhà cung cấp"),
     "pending": ("to be fetched", "chờ tải"),
     "not_ready": ("not ready yet", "chưa sẵn sàng"),

@@ -31,6 +31,7 @@ from pipelines.settings.values import (
     read_hosts,
     read_notify_urls,
     read_region,
+    read_retention,
     read_storage_url,
     read_timezone,
     read_transient_codes,
@@ -219,6 +220,11 @@ class Settings(BaseSettings):
         "CALLHISTORY_PII_KEY",
         None,
         "Secret key of the list of people who are erased, and of pseudonyms: 16 characters or more, never changed",
+    )
+    retention_recordings: Annotated[timedelta | None, PlainValidator(read_retention)] = _setting(
+        "CALLHISTORY_RETENTION_RECORDINGS",
+        None,
+        "How long audio stays in the archive, such as 90d or 5y; unset: for ever. A legal hold wins",
     )
     service_level_seconds: int = _metric_parameter("service_level_seconds")
     short_abandon_seconds: int = _metric_parameter("short_abandon_seconds")

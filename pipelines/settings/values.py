@@ -124,6 +124,14 @@ def read_duration(value: object) -> timedelta:
     return int(match[1]) * _DURATION_UNITS[match[2]]
 
 
+def read_retention(value: object) -> timedelta:
+    """Read how long something is kept, such as ``90d`` or ``5y``; a year has 366 days, so nothing goes too early."""
+    match = re.fullmatch(r"(\d{1,4})([dy])", value.strip()) if isinstance(value, str) else None
+    if match is None or int(match[1]) == 0:
+        raise ValueError("should be a number of days or years, such as 90d or 5y")
+    return int(match[1]) * (_DAY if match[2] == "d" else 366 * _DAY)
+
+
 def written_duration(duration: timedelta) -> str:
     """Return a duration as `read_duration` reads it."""
     unit, length = next((unit, length) for unit, length in _DURATION_UNITS.items() if not duration % length)
