@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +29,7 @@ def copy_tables(source: Warehouse, target: Warehouse, on_rows: Callable[[str, in
     Memory is bounded by a batch. ``on_rows`` is told each table's name and how many of its rows are copied so far.
     Raises ``DataError`` for a value that a table cannot hold; nothing is in ``target`` then, nor when it is killed.
     """
-    with _snapshot(source) as from_connection, target.transaction() as to_connection:
+    with source.snapshot() as from_connection, target.transaction() as to_connection:
         for table in TABLES:
             target_table = target.tables[table.name]
             to_connection.execute(sa.delete(target_table).where(*_portable(target, table)))
@@ -55,7 +54,7 @@ def is_in_use(warehouse: Warehouse) -> bool:
 def contents(warehouse: Warehouse) -> dict[str, TableContents]:
     """Count and hash every table, as they are at one moment, in bounded memory."""
     found = {}
-    with _snapshot(warehouse) as connection:
+    with warehouse.snapshot() as connection:
         for table in TABLES:
             rows = 0
 
@@ -68,15 +67,6 @@ def contents(warehouse: Warehouse) -> dict[str, TableContents]:
             digest = content_hash(digests(warehouse.fetch(connection, table, _portable_rows(warehouse, table))))
             found[table.name] = TableContents(rows, digest)
     return found
-
-
-@contextmanager
-def _snapshot(warehouse: Warehouse) -> Iterator[sa.Connection]:
-    """Open a connection that sees all tables as they are at one moment, which an embedded database's always does."""
-    with warehouse.reading() as connection:
-        if not warehouse.is_embedded:
-            connection.execution_options(isolation_level="REPEATABLE READ")
-        yield connection
 
 
 def _portable_rows(warehouse: Warehouse, table: Table) -> sa.Select[tuple[object, ...]]:

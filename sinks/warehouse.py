@@ -268,6 +268,17 @@ class Warehouse:
         with self._connected(read_only=True) as connection:
             yield connection
 
+    @contextmanager
+    def snapshot(self) -> Iterator[sa.Connection]:
+        """Open a connection to read from that sees all tables as they are at one moment. Raises as ``transaction``.
+
+        An embedded database's always does.
+        """
+        with self.reading() as connection:
+            if not self.is_embedded:
+                connection.execution_options(isolation_level="REPEATABLE READ")
+            yield connection
+
     def relations(self) -> dict[str, sa.FromClause]:
         """Return every table and view by its name, as something to select from."""
         return all_relations(self.tables, self._declaration.views, self._schema)

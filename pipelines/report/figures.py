@@ -69,7 +69,7 @@ class Figures:
 
 
 def read_figures(stores: Stores, first: date, last: date, now: datetime) -> Figures:
-    """Read the figures of a range of local days; nothing is written.
+    """Read the figures of a range of local days, all of one moment; nothing is written.
 
     Raises ``StorageError`` when the export has none of the days.
     """
@@ -84,7 +84,7 @@ def read_figures(stores: Stores, first: date, last: date, now: datetime) -> Figu
     days = len(states)
     earlier_first, earlier_last = first - days * ONE_DAY, first - ONE_DAY
     relations = stores.warehouse.relations()
-    with stores.warehouse.reading() as connection:
+    with stores.warehouse.snapshot() as connection:
 
         def rows(name: str, first: date, last: date) -> list[Row]:
             dates = {FIRST_DATE: first, LAST_DATE: last}
