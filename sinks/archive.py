@@ -11,11 +11,12 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from typing import Any, BinaryIO
 
 from sinks.storage import Storage
 from transforms.errors import StorageError
+from transforms.json_text import iso
 
 SIDECAR_SUFFIX = ".json"
 
@@ -68,7 +69,7 @@ class Archive:
         Raises ``StorageError``. Cut off in between, there are facts without audio, which say nothing.
         """
         with self.storage.incoming() as sidecar:
-            sidecar.write(json.dumps(facts, ensure_ascii=False, indent=1, default=_as_json).encode() + b"\n")
+            sidecar.write(json.dumps(facts, ensure_ascii=False, indent=1, default=iso).encode() + b"\n")
             self.storage.publish_incoming(sidecar, path + SIDECAR_SUFFIX)
         self.storage.publish_incoming(file, path)
 
@@ -105,9 +106,3 @@ class Archive:
         except OSError as error:
             raise StorageError(f"cannot read {path} in {self.storage.location}: {type(error).__name__}.") from error
         return Digest(size, digest.hexdigest())
-
-
-def _as_json(value: object) -> str:
-    if isinstance(value, date | datetime):
-        return value.isoformat()
-    raise TypeError(f"{type(value).__name__} has no place in a recording's facts")

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from operator import itemgetter
 from typing import Any, TypeAlias
@@ -168,6 +169,13 @@ def _exact_float(number: str) -> float | str:
     except InvalidOperation:  # an exponent beyond what even decimals have
         is_rounded = True
     return ExactNumber(number) if is_rounded else value
+
+
+def iso(value: object) -> str:
+    """Return a date or an instant as ISO 8601, for ``json.dumps``; raises ``TypeError`` for anything else."""
+    if isinstance(value, date | datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} is nothing that JSON can hold")
 
 
 def exact_json(value: JsonValue) -> str:

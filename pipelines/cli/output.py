@@ -86,7 +86,9 @@ class Output:
 
 def write_json(data: Mapping[str, Any]) -> None:
     """Write one JSON object to stdout, on one line."""
-    sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
+    text = json.dumps(data, ensure_ascii=False)
+    # Half a character, as it was served, is written as JSON's own escape of it.
+    sys.stdout.write(text.encode(errors="backslashreplace").decode() + "\n")
     sys.stdout.flush()
 
 

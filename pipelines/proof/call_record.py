@@ -8,7 +8,6 @@ from datetime import date, datetime
 from itertools import pairwise
 from typing import Any
 
-import orjson
 import sqlalchemy as sa
 
 from pipelines.context import Stores
@@ -17,7 +16,7 @@ from sinks.raw import believed_states, read_raw
 from sinks.spool import BATCH_ROWS
 from transforms.call_ids import call_id_of
 from transforms.errors import DataError
-from transforms.json_text import exact_json
+from transforms.json_text import exact_json, iso, parse_json
 from transforms.schema import CALL_PARTICIPANTS, CALL_VERSIONS, CALLS, EXPORT_WINDOWS, RECORDINGS, Table
 from transforms.types import JSON
 
@@ -53,11 +52,11 @@ def read_call(stores: Stores, call_id: str, *, with_raw: bool = False) -> CallRe
         if row["window_start"] <= started_at < row["window_end"]
     ]
     return CallRecord(
-        call=_as_json(CALLS, call),
-        participants=[_as_json(CALL_PARTICIPANTS, row) for row in of_call[CALL_PARTICIPANTS.name]],
+        call=row_as_json(CALLS, call),
+        participants=[row_as_json(CALL_PARTICIPANTS, row) for row in of_call[CALL_PARTICIPANTS.name]],
         changes=_changes([*versions, call]),
-        recording=_as_json(RECORDINGS, recordings[0]) if recordings else None,
-        certificate=_as_json(EXPORT_WINDOWS, windows[0]) if windows else None,
+        recording=row_as_json(RECORDINGS, recordings[0]) if recordings else None,
+        certificate=row_as_json(EXPORT_WINDOWS, windows[0]) if windows else None,
         raw=_raw_rows(stores, call, windows) if with_raw else None,
     )
 
@@ -73,12 +72,12 @@ def _changes(states: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Compare each state with the one that replaced it; the last one is as the call is now."""
     found = []
     for old, new in pairwise(states):
-        before, after = _as_json(CALLS, old), _as_json(CALLS, new)
+        before, after = row_as_json(CALLS, old), row_as_json(CALLS, new)
         fields = {n: {"was": before[n], "became": after[n]} for n in changed_columns(old, new)}
         found.append(
             {
                 "read_at": before["updated_at"],
-                "replaced_at": _json_value(old["superseded_at"]),
+                "replaced_at": iso(old["superseded_at"]),
                 "fields": fields,
             }
         )
@@ -95,13 +94,12 @@ def _raw_rows(stores: Stores, call: Mapping[str, Any], windows: Sequence[Mapping
     return found
 
 
-def _as_json(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
+def row_as_json(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of a table as JSON can hold it: dates as ISO 8601, columns of JSON as what they say."""
+
     def value(name: str) -> Any:
-        is_document = table[name].type is JSON and row[name] is not None
-        return orjson.loads(row[name]) if is_document else _json_value(row[name])
+        if table[name].type is JSON and row[name] is not None:
+            return parse_json(row[name].encode())
+        return iso(row[name]) if isinstance(row[name], date | datetime) else row[name]
 
     return {name: value(name) for name in table.column_names}
-
-
-def _json_value(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, date | datetime) else value

@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,6 +13,7 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 
 from pipelines.context import Stores
+from pipelines.proof.call_record import row_as_json
 from pipelines.report.csv_files import csv_file
 from sinks.archive import SIDECAR_SUFFIX, Archive
 from sinks.private_files import create_file, make_folder
@@ -23,7 +23,7 @@ from sinks.spool import BATCH_ROWS
 from transforms.call_ids import call_id_of
 from transforms.columns import Pii
 from transforms.errors import SettingsError, StorageError
-from transforms.json_text import exact_json
+from transforms.json_text import exact_json, iso
 from transforms.person import Person
 from transforms.schema import (
     CALL_PARTICIPANTS,
@@ -114,7 +114,10 @@ def write_holdings(holdings: Holdings, archive: Archive, recordings: Recordings,
             raise SettingsError(f"{folder} holds something already: choose another folder")
         make_folder(folder)
         data = {**holdings.tables, "raw_rows": holdings.raw}
-        _write(folder / "person.json", json.dumps(data, default=_as_json, ensure_ascii=False, indent=1).encode())
+        documents = {name: _documents(name, rows) for name, rows in data.items()}
+        text = json.dumps(documents, default=iso, ensure_ascii=False, indent=1)
+        # Half a character, as was served, is written as JSON's own escape of it.
+        _write(folder / "person.json", text.encode(errors="backslashreplace"))
         for name, rows in data.items():
             if rows:
                 _write(folder / f"{name}.csv", csv_file(rows, zone))
@@ -140,7 +143,7 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def _as_json(value: object) -> str:
-    if isinstance(value, date | datetime):
-        return value.isoformat()
-    raise TypeError(type(value).__name__)
+def _documents(name: str, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return rows as JSON has them; those that were served are text, exactly as they were."""
+    table = next((table for table in (*_SEARCHED, RECORDINGS) if table.name == name), None)
+    return rows if table is None else [row_as_json(table, row) for row in rows]

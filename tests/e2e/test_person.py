@@ -72,7 +72,7 @@ def test_all_that_is_held_of_somebody_is_written_down(exported: Place, server: S
     assert {name: len(found) for name, found in held.items()} == counts
     assert [version["call_id"] for version in held["call_versions"]] == [rows[CHANGED]["id"]]
     [reject] = held["rejected_rows"]
-    assert THEIRS in reject["payload"]
+    assert reject["payload"]["note"] == THEIRS
     assert {row["call_id"] for row in held["raw_rows"]} == theirs | {rows[7]["id"]}
     assert OF_ANOTHER not in (folder / "person.json").read_text()
 
@@ -140,3 +140,19 @@ def test_a_snapshot_of_calls_in_progress_is_searched_too(exported: Place, wareho
         )
     engine.dispose()
     assert found_by(exported, "live", "--customer-number", f"+{THEIRS}")["live_calls"] == 1
+
+
+@pytest.mark.parametrize("warehouse_url", ["duckdb"], indirect=True)
+def test_half_a_character_stops_neither_a_person_nor_a_call(
+    server: SimulatedPortal, tmp_path: Path, warehouse_url: str
+) -> None:
+    place = Place(server, tmp_path, warehouse_url)
+    call_id = server.portal.rows(*range_ms(FIRST, LAST))[CUSTOMER]["id"]
+    server.portal.update_call(call_id, note="half \ud800 of it")
+    assert place.run("backfill", *DAYS).exit_code == 0
+    shown = place.run("calls", "show", call_id, "--json")
+    assert (shown.exit_code, shown.json["call"]["extra"]["note"]) == (0, "half \ud800 of it")
+    found_by(place, "for-them", "--customer-number", THEIRS)
+    held = json.loads((place.folder / "for-them" / "person.json").read_text())
+    [call] = [call for call in held["calls"] if call["call_id"] == call_id]
+    assert call["extra"]["note"] == "half \ud800 of it"
