@@ -38,6 +38,7 @@ from transforms.types import INSTANT, JSON, TEXT
 NUMBER, EMAIL, IDENTIFIER = "number", "email", "identifier"
 
 _CACHED_TOKENS = _CACHED_TEXTS = 65_536
+_LONGEST_CACHED = 100
 _DIGEST_DIGITS = 32
 _SHORTEST_NUMBER, _LONGEST_NUMBER = 5, 20
 _DIGITS = re.compile("[0-9]+")
@@ -98,14 +99,17 @@ class Erased:
         self._lengths = frozenset(int(kind.removeprefix(NUMBER)) for kind in kinds if kind.startswith(NUMBER))
         self._has_emails, self._has_ids = EMAIL in kinds, IDENTIFIER in kinds
         self._is_known = lru_cache(_CACHED_TOKENS)(self._look_up)
-        # Most texts of calls come again and again: words, agents, lines.
-        self.mentions = lru_cache(_CACHED_TEXTS)(self._mentions)
+        self._mentions_again = lru_cache(_CACHED_TEXTS)(self._mentions)
 
     def _look_up(self, kind: str, token: str) -> bool:
         return _digest(kind, token, self._key) in self._digests
 
-    def _mentions(self, value: str) -> bool:
+    def mentions(self, value: str) -> bool:
         """Whether a text speaks of somebody, in any form of `transforms.person`; never because of a longer number."""
+        # Short texts come again and again: words, agents, lines. Long ones would fill the memory.
+        return self._mentions_again(value) if len(value) <= _LONGEST_CACHED else self._mentions(value)
+
+    def _mentions(self, value: str) -> bool:
         value = storable(value)
         if not value.isascii():
             value = unicodedata.normalize("NFKC", value)  # digits in full width are digits
