@@ -22,6 +22,7 @@ from pipelines.context import Stores, utc_now
 from pipelines.export.claims import LEASE, keep_claim
 from pipelines.export.doubts import Judgement
 from pipelines.export.publish import Publication, Published, publish, window_spool
+from pipelines.export.raw_retention import is_raw_expired
 from pipelines.proof.verify import compare_window, fill_from_raw
 from pipelines.windows import Window, day_bounds, days_between, local_date
 from sinks.comparison import Comparison, Difference, Kind, Place, TableDifference
@@ -239,13 +240,23 @@ def _plan(
 ) -> WindowReplay:
     plan = WindowReplay(window, states, Action.ANEW, row)
     try:
-        if not states:
+        is_raw_gone = not states and is_raw_expired(stores, window, utc_now())
+        if not states and not is_raw_gone:
             raise DataError("there is no raw copy to rebuild it from: bring it back from a backup")
         with Comparison(window.call_date, window.start, window.end) as comparison:
             if row is not None or with_values:
                 plan.differences = compare_window(stores, window, row, comparison)
             if with_values and comparison.counts(Place.RAW):
                 plan.tables = comparison.table_differences()
+        if is_raw_gone:
+            plan.action = Action.NOTHING
+            if plan.differences:
+                raise DataError(
+                    "its raw copy was kept for CALLHISTORY_RETENTION_RAW, and lake or warehouse is not as certified: "
+                    "bring that one back from a backup, or have callhistory backfill --force fetch a raw copy, and "
+                    "replay again"
+                )
+            return plan
         unreadable = [d for d in plan.differences if d.place is Place.RAW and d.kind is Kind.UNREADABLE]
         if unreadable:
             raise DataError(unreadable[0].message or "")
@@ -267,6 +278,9 @@ def _extend_to_moved(stores: Stores, plans: list[WindowReplay]) -> None:
             if any(origin.start <= start < origin.end for start in starts):
                 for start in starts:
                     plan = _plan_at(stores, plans, start)
+                    if plan is not None and not plan.states:
+                        _give_up(origin, DataError(f"it shares calls with {plan.window.label}, whose raw copy is gone"))
+                        break
                     if plan is not None and plan.action in (Action.NOTHING, Action.IN_PLACE):
                         plan.action = Action.ANEW
                         _check_states(stores, plan)

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from typing import Any
 
-from pipelines.context import Pipeline, Stores
+from pipelines.context import Pipeline, Stores, utc_now
 from pipelines.export.planner import windows_of
 from pipelines.export.publish import window_spool
+from pipelines.export.raw_retention import is_raw_expired
 from pipelines.stringeex.count import count_calls
 from pipelines.watch.status import days_asked_for
 from pipelines.windows import Window, days_between, local_date
@@ -114,10 +115,14 @@ def _to_verify(stores: Stores, call_date: date, rows: Mapping[datetime, LedgerRo
 
 
 def compare_window(stores: Stores, window: Window, row: LedgerRow | None, comparison: Comparison) -> list[Difference]:
-    """Add raw copy, lake and warehouse to ``comparison``, and return what is wrong with them."""
+    """Add raw copy, lake and warehouse to ``comparison``, and return what is wrong with them.
+
+    A raw copy that was kept for long enough is left out.
+    """
     found: list[Difference] = []
+    is_raw_gone = is_raw_expired(stores, window, utc_now())
     copies: list[tuple[Place, Callable[[], None]]] = [
-        (Place.RAW, lambda: _add_raw(stores, window, comparison)),
+        *([] if is_raw_gone else [(Place.RAW, lambda: _add_raw(stores, window, comparison))]),
         (Place.LAKE, lambda: comparison.add_lake(stores.lake)),
         (Place.WAREHOUSE, lambda: comparison.add_warehouse(stores.warehouse)),
     ]

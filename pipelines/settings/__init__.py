@@ -221,6 +221,11 @@ class Settings(BaseSettings):
         None,
         "Secret key of the list of people who are erased, and of pseudonyms: 16 characters or more, never changed",
     )
+    retention_raw: Annotated[timedelta | None, PlainValidator(read_retention)] = _setting(
+        "CALLHISTORY_RETENTION_RAW",
+        None,
+        "How long the raw copies of days proven complete are kept, such as 90d or 5y; unset: for ever. No replay after",
+    )
     retention_recordings: Annotated[timedelta | None, PlainValidator(read_retention)] = _setting(
         "CALLHISTORY_RETENTION_RECORDINGS",
         None,
