@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -240,6 +241,7 @@ def test_importing_the_settings_is_light():
 )
 def test_no_piece_of_a_password_that_is_not_escaped_is_shown(name, scheme, password):
     message = problem_with(name, f"{scheme}://somebody:{password}@some.host/some_database")
+    message = message.replace(str(Path.cwd()), "here")  # a temporary folder's number may have the same digits
     assert "%40" in message
     for piece in re.split(r"[@/#?:]", password):
         assert len(piece) < 2 or piece not in message
