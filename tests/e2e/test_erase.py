@@ -296,7 +296,7 @@ def test_audio_under_legal_hold_stays_until_it_is_released(exported: Place, ware
     assert len(kept) == 2
     assert places_that_speak_of_them(exported, warehouse_url) == [name for name in kept if name.endswith(".json")]
     assert exported.run("recordings", "release", call_id, **KEY).exit_code == 0
-    assert exported.run("export", CALLHISTORY_START_DATE=str(FIRST), **KEY).exit_code == 0
+    assert exported.run("backfill", *DAYS, **KEY).exit_code == 0
     assert not [name for name in exported.files() if call_id in name]
     assert places_that_speak_of_them(exported, warehouse_url) == []
 
