@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from pipelines.context import open_pipeline, open_stores_to_read, utc_now
-from pipelines.erasure.unfinished import finish_erasures_first
-from pipelines.export.raw_retention import expire_raw
+from pipelines.erasure.before_export import before_export
 from pipelines.export.run import RunSummary, plan_days, plan_export, run_plans
 from pipelines.settings import Settings, load_settings
 from pipelines.stringeex.client import StringeeXClient
@@ -79,8 +78,7 @@ def export_due(settings: Settings) -> RunSummary:
     what no day could survive, such as wrong credentials.
     """
     with open_pipeline(settings) as pipeline:
-        finish_erasures_first(pipeline)
-        expire_raw(pipeline, utc_now())
+        before_export(pipeline)
         return run_plans(pipeline, plan_export(pipeline, utc_now()))
 
 
@@ -93,8 +91,7 @@ def export_range(settings: Settings, first: date, last: date, *, force: bool = F
     if first > last:
         raise ValueError(f"first ({first}) comes after last ({last})")
     with open_pipeline(settings, Priority.BACKFILL) as pipeline:
-        finish_erasures_first(pipeline)
-        expire_raw(pipeline, utc_now())
+        before_export(pipeline)
         return run_plans(pipeline, plan_days(pipeline, first, last, utc_now(), force=force))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -102,8 +102,7 @@ class Stores:
         erasures = self.erasures.all()
         if not erasures:
             return None
-        # It brings all that a row is made with, which most commands do without.
-        from transforms.erasure import Erased, key_id
+        from transforms.erasure import key_id
 
         key = self.erasure_key()
         others = [erasure for erasure in erasures if erasure.key_id != key_id(key)]
@@ -112,7 +111,14 @@ class Stores:
                 f"CALLHISTORY_PII_KEY is not the key with which {len(others)} people were erased: set it back, for "
                 "without it they would come back"
             )
-        return Erased(frozenset().union(*(erasure.digests for erasure in erasures)), key, self.settings.region)
+        return self.people_of(erasure.digests for erasure in erasures)
+
+    def people_of(self, digests: Iterable[Collection[str]]) -> Erased:
+        """Return people by their hashes under the key that is set. Raises as `erasure_key`."""
+        # It brings all that a row is made with, which most commands do without.
+        from transforms.erasure import Erased
+
+        return Erased(frozenset().union(*digests), self.erasure_key(), self.settings.region)
 
     def erasure_key(self) -> bytes:
         """Return the key of the list of people who are erased. Raises ``SettingsError`` where there is none."""

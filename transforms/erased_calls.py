@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
@@ -48,15 +49,11 @@ CHANGED_COLUMNS = (*_EMPTIED, "extra", "row_hash")
 
 @dataclass(frozen=True)
 class ErasedCalls:
-    """Calls without the people erased, in the order they came; ``call_ids`` are those they had before.
-
-    ``takes_part`` holds the ids, as they were, of calls that somebody who is erased was on.
-    """
+    """Calls without the people erased, in the order they came; ``call_ids`` are those they had before."""
 
     calls: pa.Table
     participants: pa.Table
     call_ids: Sequence[str]
-    takes_part: frozenset[str]
 
 
 def ids_that_mention(calls: pa.Table, erased: Erased) -> list[tuple[str, bool] | None]:
@@ -117,12 +114,12 @@ def without_erased(calls: pa.Table, participants: pa.Table, erased: Erased) -> E
     for call_id, position, raw in zip(*(_texts(participants, n) for n in ("call_id", "position", "raw")), strict=True):
         entries[call_id].append((position, parse_json(raw.encode())))
     before = _rows(calls)
-    served = [_served(row, [entry for _, entry in sorted(entries[row["call_id"]], key=_position)]) for row in before]
-    hits = erased.hits(served)
+    listed = [[entry for _, entry in sorted(entries[row["call_id"]], key=itemgetter(0))] for row in before]
+    served = [_served(row, of_call) for row, of_call in zip(before, listed, strict=True)]
     silent = _silent_call()
     after, entries_after = [], []
-    for row, as_served, of_row in zip(before, served, hits, strict=True):
-        emptied = erased.emptied(as_served, of_row)
+    for row, of_call, as_served, hits in zip(before, listed, served, erased.hits(served), strict=True):
+        emptied = erased.emptied(as_served, hits)
         own_ids = erased.own_ids(as_served, emptied)
         new = dict(row) | {name: silent[name] for name, field in _EMPTIED.items() if field in emptied}
         if "id" in emptied:
@@ -132,39 +129,22 @@ def without_erased(calls: pa.Table, participants: pa.Table, erased: Erased) -> E
             assert isinstance(left, dict)
             said: dict[str, JsonValue] = {field: value for field, value in left.items() if value is not None}
             new["extra"] = canonical_json(said) if said else None
-        listed = [entry for _, entry in sorted(entries[row["call_id"]], key=_position)]
-        entries_after.append(erased.other_entries(listed, own_ids) if "participants" in emptied else listed)
+        entries_after.append(erased.other_entries(of_call, own_ids) if "participants" in emptied else of_call)
         after.append(new)
-    new_calls = pa.Table.from_pylist(after, calls.schema)
-    return _with_hashes(new_calls, entries_after, calls, erased.region, before, hits)
+    new_calls, new_participants = _with_hashes(pa.Table.from_pylist(after, calls.schema), entries_after, erased.region)
+    return ErasedCalls(new_calls, new_participants, [row["call_id"] for row in before])
 
 
-def _with_hashes(
-    new_calls: pa.Table,
-    entries: Sequence[Sequence[JsonValue]],
-    calls: pa.Table,
-    region: str,
-    before: Sequence[Mapping[str, Any]],
-    hits: Sequence[frozenset[str]],
-) -> ErasedCalls:
-    columns: dict[str, Any] = {name: new_calls[name].combine_chunks() for name in new_calls.column_names}
+def _with_hashes(calls: pa.Table, entries: Sequence[Sequence[JsonValue]], region: str) -> tuple[pa.Table, pa.Table]:
+    """Return calls with the hashes that they have with these participants, and the participants as a table."""
+    columns: dict[str, Any] = {name: calls[name].combine_chunks() for name in calls.column_names}
     listed = read_participants([list(of_call) for of_call in entries], columns["agent_id"], region)
     hashes = call_hashes(columns, listed.columns, listed.offsets)
-    new_calls = new_calls.set_column(new_calls.column_names.index("row_hash"), calls.schema.field("row_hash"), hashes)
+    calls = calls.set_column(calls.column_names.index("row_hash"), calls.schema.field("row_hash"), hashes)
     of_call = pa.array(listed.calls)
     own = {name: listed.columns[name] for name in ENTRY_COLUMNS} | {"position": pa.array(listed.positions)}
     arrays = [own[name] if name in own else columns[name].take(of_call) for name in CALL_PARTICIPANTS.column_names]
-    call_ids = [row["call_id"] for row in before]
-    return ErasedCalls(
-        new_calls,
-        pa.Table.from_arrays(arrays, schema=CALL_PARTICIPANTS.arrow_schema),
-        call_ids,
-        frozenset(call_id for call_id, of in zip(call_ids, hits, strict=True) if Erased.takes_part(of)),
-    )
-
-
-def _position(entry: tuple[int, JsonValue]) -> int:
-    return entry[0]
+    return calls, pa.Table.from_arrays(arrays, schema=CALL_PARTICIPANTS.arrow_schema)
 
 
 def _texts(table: pa.Table, name: str) -> list[Any]:

@@ -13,6 +13,7 @@ from rich.console import Console
 from pipelines.cli.command import DONE, INCOMPLETE, UsageError, command
 from pipelines.cli.confirm import confirmed, declined
 from pipelines.cli.output import Output, Report, counted, table
+from pipelines.cli.people import AgentId, CustomerNumber, Email, named_person
 
 if TYPE_CHECKING:
     from pipelines.settings import Settings
@@ -28,11 +29,9 @@ _STAGES = {
 @command
 def erase(
     output: Output,
-    customer_number: Annotated[
-        str | None, typer.Option(metavar="NUMBER", help="Their phone number, in any usual form.")
-    ] = None,
-    email: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Their e-mail address.")] = None,
-    agent_id: Annotated[str | None, typer.Option(metavar="ID", help="Their id as an agent or a user.")] = None,
+    customer_number: CustomerNumber = None,
+    email: Email = None,
+    agent_id: AgentId = None,
     file: Annotated[
         Path | None,
         typer.Option(
@@ -75,10 +74,7 @@ def _people(
     from transforms.person import Person
 
     if file is None:
-        try:
-            yield Person.named(number=number, email=email, agent_id=agent_id, region=settings.region)
-        except ValueError as error:
-            raise UsageError(f"--customer-number, --email, --agent-id: {error}") from None
+        yield named_person(number, email, agent_id, settings.region)
         return
     if number or email or agent_id:
         raise UsageError("--file has everybody: leave the options that name one person out")
@@ -109,7 +105,14 @@ def _erase(
 
     with open_stores_in_use(settings) as stores:
         request = look_for(stores, people, utc_now(), on_place)
-        if request.stage is Stage.NEW:
+        if request.stage is Stage.DONE and at_source:
+            raise UsageError(
+                "--at-source: they were erased before, so nobody knows which calls were theirs; what the provider has "
+                "goes by callhistory recordings delete CALL_ID --without-copy"
+            )
+        if request.stage is not Stage.NEW:
+            output.log(_STAGES[request.stage.value])
+        if request.stage is Stage.NEW or at_source:
             _show_found(output, request.found.found)
             audio = f"the audio of {counted(len(request.found.call_ids), 'call')}"
             deed = (
@@ -118,8 +121,6 @@ def _erase(
             )
             if not confirmed(output, deed, yes=yes):
                 return declined()
-        else:
-            output.log(_STAGES[request.stage.value])
         not_deleted = delete_at_source(stores, settings, request.found.call_ids) if at_source else []
         erasures, last_look = carry_out(stores, request, on_place)
         facts = receipt_of(stores, erasures, last_look)

@@ -118,14 +118,12 @@ def run_in_process(
 ) -> dict[str, Any]:
     """Export what ``plan`` says is due, showing progress; return `RunSummary.to_dict`."""
     from pipelines.context import open_pipeline, utc_now
-    from pipelines.erasure.unfinished import finish_erasures_first
-    from pipelines.export.raw_retention import expire_raw
+    from pipelines.erasure.before_export import before_export
     from pipelines.export.run import run_plans
 
     tell_retries(output)
     with open_pipeline(settings, priority) as pipeline:
-        finish_erasures_first(pipeline)
-        expire_raw(pipeline, utc_now())
+        before_export(pipeline)
         now = utc_now()
         plans = plan(pipeline, now)
         with RunProgress(output, plans) as progress:

@@ -7,32 +7,27 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.command import DONE, UsageError, command
+from pipelines.cli.command import DONE, command
 from pipelines.cli.output import Output, Report, counted, table
+from pipelines.cli.people import AgentId, CustomerNumber, Email, named_person
 
 
 @command
 def person(
     output: Output,
     folder: Annotated[Path, typer.Option("--output", metavar="FOLDER", help="A new folder for what is found.")],
-    customer_number: Annotated[
-        str | None, typer.Option(metavar="NUMBER", help="Their phone number, in any usual form.")
-    ] = None,
-    email: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Their e-mail address.")] = None,
-    agent_id: Annotated[str | None, typer.Option(metavar="ID", help="Their id as an agent or a user.")] = None,
+    customer_number: CustomerNumber = None,
+    email: Email = None,
+    agent_id: AgentId = None,
 ) -> Report:
     """Write down everything that is held of a person, for them: tables, rows as served, recordings.
 
     The calls are there as a whole, so they name others, too: look before you hand it on. Only you can read the folder.
     """
     from pipelines.settings import load_settings
-    from transforms.person import Person
 
     settings = load_settings(require_api=False)
-    try:
-        who = Person.named(number=customer_number, email=email, agent_id=agent_id, region=settings.region)
-    except ValueError as error:
-        raise UsageError(f"--customer-number, --email, --agent-id: {error}") from None
+    who = named_person(customer_number, email, agent_id, settings.region)
     from pipelines.context import open_archive, open_stores_to_read
     from pipelines.proof.person import find_person, write_holdings
     from sinks.recordings import Recordings

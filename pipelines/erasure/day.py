@@ -54,7 +54,7 @@ def erase_day(stores: Stores, erased: Erased, claim: ClaimedDay, found: OfDay, n
     ledger_rows = stores.ledger.rows(day, day)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=scratch_folder())))
-        for file in found.raw_files:
+        for file in sorted(found.raw_files):
             _erase_in_raw(stores, erased, file, folder)
         connection = stack.enter_context(stores.warehouse.transaction())
         stores.ledger.check_claim(connection, claim)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from pipelines.context import Stores, open_archive
 from pipelines.erasure.scan import Scan, scan
 from sinks.content_hash import sum_of_hashes
 from sinks.erasures import Erasure
-from transforms.erasure import Erased, key_id
+from transforms.erasure import key_id
 from transforms.errors import DataError, SettingsError
 from transforms.schema import RECORDINGS
 
@@ -39,7 +38,7 @@ def receipt(stores: Stores, erasures: Sequence[Erasure], last_look: Scan) -> dic
                 "key_id": erasure.key_id,
                 "digests": sorted(erasure.digests),
                 "requested_at": erasure.requested_at.isoformat(),
-                "completed_at": _iso(erasure.completed_at),
+                "completed_at": erasure.completed_at and erasure.completed_at.isoformat(),
             }
             for erasure in erasures
         ],
@@ -83,11 +82,9 @@ def prove_again(stores: Stores, facts: Mapping[str, Any], on_place: Callable[[st
 
     Raises ``SettingsError`` where the key is not the one that the receipt was made with.
     """
-    key = stores.erasure_key()
-    if {erasure["key_id"] for erasure in facts["erasures"]} != {key_id(key)}:
+    if {erasure["key_id"] for erasure in facts["erasures"]} != {key_id(stores.erasure_key())}:
         raise SettingsError("CALLHISTORY_PII_KEY is not the key that the receipt was made with: set that one")
-    digests = frozenset(digest for erasure in facts["erasures"] for digest in erasure["digests"])
-    erased = Erased(digests, key, stores.settings.region)
+    erased = stores.people_of(erasure["digests"] for erasure in facts["erasures"])
     found = scan(stores, open_archive(stores, only_look=True), erased, on_place)
     known = {erasure.erasure_id for erasure in stores.erasures.all()}
     return found, [erasure["erasure_id"] for erasure in facts["erasures"] if erasure["erasure_id"] not in known]
@@ -95,7 +92,3 @@ def prove_again(stores: Stores, facts: Mapping[str, Any], on_place: Callable[[st
 
 def _sha256(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _iso(instant: datetime | None) -> str | None:
-    return None if instant is None else instant.isoformat()

@@ -74,7 +74,9 @@ def look_for(stores: Stores, people: Sequence[Person], now: datetime, on_place: 
     asked = [erasure_of(person, stores.erasure_key(), now) for person in people]
     stores.erased()
     known = {erasure.erasure_id: erasure for erasure in stores.erasures.all()}
-    found = scan(stores, open_archive(stores, only_look=True), _erased(stores, asked), on_place)
+    found = scan(
+        stores, open_archive(stores, only_look=True), stores.people_of(erasure.digests for erasure in asked), on_place
+    )
     listed = [known[erasure.erasure_id] for erasure in asked if erasure.erasure_id in known]
     if len(listed) == len(asked) and all(erasure.completed_at is None for erasure in listed):
         return Request(listed, Stage.BEGUN, found)
@@ -118,7 +120,7 @@ def finish_erasures(
         _erase_audio(stores, archive, stores.erasures.released_audio())
         if not unfinished:
             return None
-        erased = _erased(stores, unfinished)
+        erased = stores.people_of(erasure.digests for erasure in unfinished)
         looked_already = request is not None and _ids(request.erasures) == _ids(unfinished)
         found = request.found if request and looked_already else scan(stores, archive, erased, on_place)
         for _ in range(_ROUNDS):
@@ -128,7 +130,8 @@ def finish_erasures(
             _erase_audio(stores, archive, found.call_ids)
             _erase_days(stores, erased, found.days, clock)
             for table in PLAIN_TABLES:
-                _erase_in_table(stores, erased, table)
+                if found.found[table.name]:
+                    _erase_in_table(stores, erased, table)
             found = scan(stores, archive, erased, on_place)
     if found.is_clean:
         stores.erasures.complete(_ids(unfinished), clock())
@@ -137,11 +140,6 @@ def finish_erasures(
 
 def _ids(erasures: Iterable[Erasure]) -> set[str]:
     return {erasure.erasure_id for erasure in erasures}
-
-
-def _erased(stores: Stores, erasures: Iterable[Erasure]) -> Erased:
-    digests: frozenset[str] = frozenset().union(*(erasure.digests for erasure in erasures))
-    return Erased(digests, stores.erasure_key(), stores.settings.region)
 
 
 def _erase_days(stores: Stores, erased: Erased, days: Mapping[date, OfDay], clock: Callable[[], datetime]) -> None:
@@ -183,6 +181,7 @@ def _erase_audio(stores: Stores, archive: Archive, call_ids: Iterable[str]) -> N
     """Delete the audio of calls, and what lies beside it; what is under legal hold is marked, and stays."""
     t = stores.warehouse.tables[RECORDINGS.name]
     ids = sorted(call_ids)
+    kept: set[str] = set()
     for first in range(0, len(ids), _IDS_AT_ONCE):
         some = t.c.call_id.in_(ids[first : first + _IDS_AT_ONCE])
         with stores.warehouse.transaction() as connection:
@@ -194,12 +193,12 @@ def _erase_audio(stores: Stores, archive: Archive, call_ids: Iterable[str]) -> N
             for path in paths:
                 archive.remove(str(path))
             connection.execute(sa.delete(t).where(*going))
-            kept = set(connection.scalars(sa.select(t.c.call_id).where(some)))
-        # What was cut off on its way into the archive is in no row.
-        stems = {safe_name(call_id) for call_id in ids[first : first + _IDS_AT_ONCE] if call_id not in kept}
-        for name in archive.storage.sizes():
-            if name.rpartition("/")[2].partition(".")[0] in stems:
-                archive.storage.remove(name)
+            kept |= set(connection.scalars(sa.select(t.c.call_id).where(some)))
+    # What was cut off on its way into the archive is in no row.
+    stems = {safe_name(call_id) for call_id in ids if call_id not in kept}
+    for name in archive.storage.sizes() if stems else ():
+        if name.rpartition("/")[2].partition(".")[0] in stems:
+            archive.storage.remove(name)
 
 
 def _erase_in_table(stores: Stores, erased: Erased, table: Table) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -64,7 +64,7 @@ class OfDay:
     """
 
     call_ids: set[str] = field(default_factory=set)
-    raw_files: list[RawFile] = field(default_factory=list)
+    raw_files: set[RawFile] = field(default_factory=set)
 
 
 @dataclass
@@ -77,7 +77,7 @@ class Scan:
 
     looked_at: Counter[str] = field(default_factory=Counter)
     found: Counter[str] = field(default_factory=Counter)
-    days: defaultdict[date, OfDay] = field(default_factory=lambda: defaultdict(OfDay))
+    days: dict[date, OfDay] = field(default_factory=dict)
     call_ids: set[str] = field(default_factory=set)
     unreadable: list[str] = field(default_factory=list)
 
@@ -85,6 +85,11 @@ class Scan:
     def is_clean(self) -> bool:
         """Whether nothing speaks of anybody, and everything could be read."""
         return not self.found and not self.unreadable
+
+    def note_days(self, days: Iterable[date]) -> None:
+        """Note that local days hold some of it."""
+        for day in days:
+            self.days.setdefault(day, OfDay())
 
     def count(self, place: str, rows: int, found: int) -> None:
         """Add what was looked at in a place, and how much of it was found."""
@@ -96,7 +101,7 @@ class Scan:
 def scan(stores: Stores, archive: Archive, erased: Erased, on_place: OnPlace = ignore) -> Scan:
     """Look through everything that the stores hold; nothing is written.
 
-    A recording under legal hold counts as ``recordings under legal hold``; it stays, so it makes no scan unclean.
+    What a legal hold keeps is not looked at: it stays.
     """
     done = Scan()
     for place, look in (
@@ -121,8 +126,7 @@ def _scan_warehouse(stores: Stores, erased: Erased, done: Scan) -> None:
         payloads: list[Any] = batch["payload"].to_pylist()
         hits = erased.hits([parse_json(payload.encode()) for payload in payloads])
         done.count(REJECTED_ROWS.name, len(hits), sum(map(bool, hits)))
-        for day in {day for day, of_row in zip(_days(batch), hits, strict=True) if of_row}:
-            done.days[day]
+        done.note_days(day for day, of_row in zip(_days(batch), hits, strict=True) if of_row)
     for table in PLAIN_TABLES:
         for batch in _batches(stores, table, (*texts_of(table), *(("legal_hold",) if table is RECORDINGS else ()))):
             if table is RECORDINGS:
@@ -148,8 +152,9 @@ def _scan_raw(stores: Stores, erased: Erased, done: Scan) -> None:
                 for rows in read_raw(storage, file, BATCH_ROWS):
                     hits = erased.hits(rows)
                     done.count(RAW, len(rows), sum(map(bool, hits)))
-                    if any(hits) and file not in done.days[day].raw_files:
-                        done.days[day].raw_files.append(file)
+                    if any(hits):
+                        done.note_days([day])
+                        done.days[day].raw_files.add(file)
                     for row, of_row in zip(rows, hits, strict=True):
                         if erased.takes_part(of_row) and (call_id := call_id_of(row)):
                             done.call_ids.add(call_id)
@@ -173,10 +178,9 @@ def _note_calls(done: Scan, place: str, batch: pa.Table, erased: Erased, days: l
     for day, of_row in zip(days, found, strict=True):
         if of_row is not None:
             call_id, takes_part = of_row
+            done.note_days([day])
             if place != CALL_VERSIONS.name:
                 done.days[day].call_ids.add(call_id)
-            else:
-                done.days[day]
             if takes_part:
                 done.call_ids.add(call_id)
 
@@ -187,6 +191,7 @@ def _note_participants(done: Scan, place: str, batch: pa.Table, erased: Erased, 
     ids: list[Any] = batch["call_id"].to_pylist()
     for day, call_id, is_found in zip(days, ids, found, strict=True):
         if is_found:
+            done.note_days([day])
             done.days[day].call_ids.add(call_id)
             done.call_ids.add(call_id)
 

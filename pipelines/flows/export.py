@@ -11,9 +11,8 @@ from prefect.client.schemas.objects import State
 from pydantic import Field
 
 from pipelines.context import Pipeline, utc_now
-from pipelines.erasure.unfinished import finish_erasures_first
+from pipelines.erasure.before_export import before_export
 from pipelines.export.planner import DayPlan
-from pipelines.export.raw_retention import expire_raw
 from pipelines.export.run import new_run_id, plan_days, plan_export, plan_recent
 from pipelines.flows.days import run_days
 from pipelines.flows.runners import DASK, runner_for
@@ -103,8 +102,7 @@ def _run(
     def work() -> dict[str, Any]:
         runner = runner_for(dask, concurrency, load_settings())
         with shared_run(new_run_id(), priority, accepts_vanished=accept_vanished) as share:
-            finish_erasures_first(share.run.pipeline)
-            expire_raw(share.run.pipeline, utc_now())
+            before_export(share.run.pipeline)
             return run_days(share, plan(share.run.pipeline), priority, runner)
 
     return run_and_tell(kind, work)

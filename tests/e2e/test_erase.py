@@ -352,6 +352,19 @@ def test_recordings_go_at_the_provider_too_if_asked(exported: Place) -> None:
     for position in (CUSTOMER, TWICE):
         gone = exported.run("recordings", "download", rows[position]["id"], "--to", "audio")
         assert gone.exit_code == 1, gone.output
+    late = erase(exported, "--at-source")
+    assert (late.exit_code, "recordings delete CALL_ID" in late.output) == (2, True)
+
+
+@embedded
+def test_what_is_at_the_provider_stays_unless_asked_and_goes_later_only_with_a_yes(exported: Place) -> None:
+    kept = rows_of(exported)[CUSTOMER]["id"]
+    with Storage(str(exported.folder / "data" / "recordings")).only_writer():
+        assert erase(exported).exit_code == 1  # begun, and cut off
+    asked = exported.run("erase", "--customer-number", "0900000777", "--at-source", "--json", **KEY)
+    assert (asked.exit_code, "add --yes" in asked.output) == (2, True)
+    assert erase(exported).exit_code == 0
+    assert exported.run("recordings", "download", kept, "--to", "audio").exit_code == 0
 
 
 def test_a_snapshot_of_calls_in_progress_keeps_nobody_who_is_erased(exported: Place, warehouse_url: str) -> None:

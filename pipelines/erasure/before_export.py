@@ -1,17 +1,21 @@
-"""What an export does before all else: erasures that were cut off, or that a backup has undone."""
+"""What an export does before all else: people still to be erased go, and raw copies that are old enough."""
 
 from __future__ import annotations
 
-from pipelines.context import Stores
+from pipelines.context import Stores, utc_now
+from pipelines.export.raw_retention import expire_raw
 from pipelines.logs import logger
 from transforms.errors import BusyError
 
 
-def finish_erasures_first(stores: Stores) -> None:
-    """Do what is unfinished on the list of erased people; where other runs are in the way, the next export does it.
+def before_export(stores: Stores) -> None:
+    """Do what is owed before anything is read. Raises as `finish_erasures` and `expire_raw`."""
+    _finish_erasures(stores)
+    expire_raw(stores, utc_now())
 
-    Raises as `pipelines.erasure.run.finish_erasures` else.
-    """
+
+def _finish_erasures(stores: Stores) -> None:
+    """Do what is unfinished on the list of erased people; where other runs are in the way, the next export does it."""
     if not stores.erasures.unfinished() and not stores.erasures.released_audio():
         return
     # Most exports have nothing to erase, and start without what it takes.
