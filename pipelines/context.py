@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -34,7 +34,6 @@ from sinks.state import State
 from sinks.storage import Storage
 from sinks.warehouse import Warehouse
 from transforms.errors import CallHistoryError, SettingsError, StorageError
-from transforms.json_text import JsonValue
 from transforms.schema import CALLS
 
 if TYPE_CHECKING:
@@ -162,16 +161,17 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
     storage = Storage(settings.lake_url)
     storage.check_writable()
     with Warehouse(settings.warehouse_url.get_secret_value(), settings.warehouse_schema) as warehouse:
-        warehouse.prepare()
         stores = _stores(settings, warehouse, storage)
-        stores.state.settle(_TIMEZONE, settings.timezone.key)
-        check_timezone(stores)
-        introduce_lake(stores)
-        stores.erasures.reconcile()
-        stores.erased()  # without the key of the list, what is written would bring people back
-        _fill_derived_columns(stores, "warehouse", lambda: fill_warehouse(warehouse, settings.timezone))
-        keep_metric_parameters(warehouse, settings.metric_parameters)
-        _fill_derived_columns(stores, "lake", lambda: fill_lake(stores.lake))
+        with warehouse.kept_open():
+            warehouse.prepare()
+            stores.state.settle(_TIMEZONE, settings.timezone.key)
+            check_timezone(stores)
+            introduce_lake(stores)
+            stores.erasures.reconcile()
+            stores.erased()  # without the key of the list, what is written would bring people back
+            keep_metric_parameters(warehouse, settings.metric_parameters)
+            to_fill = _to_fill(stores, "warehouse", "lake")
+        _fill_derived_columns(stores, to_fill)
         yield stores
 
 
@@ -186,17 +186,19 @@ def open_stores_to_read(settings: Settings, *, reads_lake: bool = False) -> Iter
         stores = _stores(settings, warehouse, Storage(settings.lake_url))
         if not warehouse.is_there():
             raise NothingExportedError(f"there is no {warehouse.backend.label} yet: run callhistory export first")
-        with warehouse.reading() as connection:
-            has_ledger = warehouse.backend.has_table(connection, warehouse.tables["export_windows"])
-        if not has_ledger or not stores.ledger.has_rows():
-            raise NothingExportedError(
-                f"nothing has been exported yet into the {warehouse.backend.label}: run callhistory export first"
-            )
-        warehouse.prepare()
-        check_timezone(stores)
-        _fill_derived_columns(stores, "warehouse", lambda: fill_warehouse(warehouse, settings.timezone))
-        if reads_lake:
-            introduce_lake(stores, only_look=True)
+        with warehouse.kept_open():
+            with warehouse.reading() as connection:
+                has_ledger = warehouse.backend.has_table(connection, warehouse.tables["export_windows"])
+            if not has_ledger or not stores.ledger.has_rows():
+                raise NothingExportedError(
+                    f"nothing has been exported yet into the {warehouse.backend.label}: run callhistory export first"
+                )
+            warehouse.prepare()
+            check_timezone(stores)
+            if reads_lake:
+                introduce_lake(stores, only_look=True)
+            to_fill = _to_fill(stores, "warehouse")
+        _fill_derived_columns(stores, to_fill)
         yield stores
 
 
@@ -266,12 +268,19 @@ def _pipeline(stores: Stores, priority: Priority) -> Iterator[Pipeline]:
         yield Pipeline(stores.settings, stores.warehouse, stores.lake, stores.ledger, stores.state, client, reader)
 
 
-def _fill_derived_columns(stores: Stores, store: str, fill: Callable[[], object]) -> None:
-    """Have a store that an earlier version wrote filled once, and remember for which columns that is done."""
-    wanted: list[JsonValue] = list(CALLS.derived_columns)
-    if stores.state.get(_DERIVED_COLUMNS + store) != wanted:
-        fill()
-        stores.state.set(_DERIVED_COLUMNS + store, wanted)
+def _to_fill(stores: Stores, *names: str) -> list[str]:
+    """Return which of these stores an earlier version wrote, so that they lack values of derived columns."""
+    return [name for name in names if stores.state.get(_DERIVED_COLUMNS + name) != list(CALLS.derived_columns)]
+
+
+def _fill_derived_columns(stores: Stores, names: Iterable[str]) -> None:
+    """Have such stores filled once, which may take long, and remember for which columns that is done."""
+    for name in names:
+        if name == "warehouse":
+            fill_warehouse(stores.warehouse, stores.settings.timezone)
+        else:
+            fill_lake(stores.lake)
+        stores.state.set(_DERIVED_COLUMNS + name, list(CALLS.derived_columns))
 
 
 def _traits_name(settings: Settings) -> str:

@@ -110,6 +110,11 @@ class Backend(ABC):
 
     read_only_options: ClassVar[dict[str, Any]] = {}
 
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Keep open, between the transactions of this thread, what takes long to open: see `Warehouse.kept_open`."""
+        yield
+
     def is_there(self) -> bool:
         """Whether the database exists; of a server that is not asked here."""
         return True

@@ -153,10 +153,13 @@ class Warehouse:
         ):
             with attempt:
                 self._create_storage()
-                with self.transaction() as connection:
+                # To look needs no turn among those who write.
+                with self.reading() as connection:
+                    if self._is_prepared(connection):
+                        return
+                with self.transaction() as connection, self._backend.schema_lock(connection):
                     if not self._is_prepared(connection):
-                        with self._backend.schema_lock(connection):
-                            self._create_missing(connection)
+                        self._create_missing(connection)
 
     def _create_storage(self) -> None:
         try:
@@ -267,6 +270,19 @@ class Warehouse:
         """Open a connection to read from; what is written on it is refused or undone. Raises as ``transaction``."""
         with self._connected(read_only=True) as connection:
             yield connection
+
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Spare short transactions of this thread, one after the other, the opening of a database that is a file.
+
+        To open a DuckDB file takes longer than to ask it something. Meanwhile nobody else can write to it: so nothing
+        that takes long, and nothing that waits for anybody, belongs inside. Raises as ``transaction``.
+        """
+        try:
+            with self._backend.kept_open():
+                yield
+        except self._backend.driver_error as error:
+            raise self._explained(error, is_open=True) from error
 
     @contextmanager
     def snapshot(self) -> Iterator[sa.Connection]:

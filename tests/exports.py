@@ -20,6 +20,7 @@ from pipelines.export.progress import Event
 from pipelines.export.run import RunSummary, plan_days, run_plans
 from pipelines.settings import Settings, load_settings
 from pipelines.windows import day_bounds
+from sinks.warehouse import Warehouse
 from tests.e2e.command import account
 from transforms.calls import normalise
 from transforms.schema import CALL_PARTICIPANTS, CALLS, Table
@@ -71,9 +72,9 @@ class Export:
     def warehouse_tables(self, tables: Iterable[Table]) -> dict[str, pa.Table]:
         """The same of several tables, by name."""
         found = {}
-        with self.open() as pipeline, pipeline.warehouse.reading() as connection:
+        with Warehouse(self.settings.warehouse_url.get_secret_value()) as warehouse, warehouse.reading() as connection:
             for table in tables:
-                rows = connection.execute(sa.select(pipeline.warehouse.tables[table.name])).tuples().all()
+                rows = connection.execute(sa.select(warehouse.tables[table.name])).tuples().all()
                 columns = list(zip(*rows, strict=True)) or [()] * len(table.columns)
                 arrays = [pa.array(c, f.type) for c, f in zip(columns, table.arrow_schema, strict=True)]
                 key = [(name, "ascending") for name in table.key]

@@ -16,7 +16,9 @@ def before_export(stores: Stores) -> None:
 
 def _finish_erasures(stores: Stores) -> None:
     """Do what is unfinished on the list of erased people; where other runs are in the way, the next export does it."""
-    if not stores.erasures.unfinished() and not stores.erasures.released_audio():
+    with stores.warehouse.kept_open():
+        is_owed = bool(stores.erasures.unfinished() or stores.erasures.released_audio())
+    if not is_owed:
         return
     # Most exports have nothing to erase, and start without what it takes.
     from pipelines.erasure.run import finish_erasures

@@ -34,6 +34,7 @@ from transforms.schema import CALL_PARTICIPANTS, CALL_VERSIONS, CALLS
 
 _ATTACHED = "callhistory_database_file"
 """The file's name in a statement; a schema of the same name would be ambiguous."""
+_TO_READ = "READ_ONLY"
 _ROWS_PER_STATEMENT = 10_000
 _MEANINGS = frozenset(
     {
@@ -75,6 +76,8 @@ class DuckDB(Backend):
         self.path = Path(url.database or "").absolute()
         self._quoted_path = str(self.path).replace("'", "''")
         self._instance: Any = None
+        self._keeper: int | None = None
+        self._kept: str | None = None
         # duckdb_engine says no, without a reason: its compiler is that of PostgreSQL, which says yes. SQLAlchemy looks
         # at the class only.
         type(self.engine.dialect).supports_statement_cache = True
@@ -88,20 +91,59 @@ class DuckDB(Backend):
     @contextmanager
     def connect(self, *, read_only: bool) -> Iterator[sa.Connection]:
         _require_file(self)
-        with self._attached("READ_ONLY" if read_only else "READ_WRITE"), self.engine.connect() as connection:
+        with self._attached(_TO_READ if read_only else "READ_WRITE"), self.engine.connect() as connection:
             yield connection
+
+    @override
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        if self._is_keeper():
+            yield
+            return
+        with self._turn():
+            self._keeper = threading.get_ident()
+            try:
+                yield
+            finally:
+                try:
+                    with self._let_go_on_error():
+                        self._detach_kept()
+                finally:
+                    self._keeper = None
+
+    def _is_keeper(self) -> bool:
+        return self._keeper == threading.get_ident()
 
     @contextmanager
     def _attached(self, option: str) -> Iterator[None]:
-        with self._turn():
-            try:
-                self._attach(option)
+        if self._is_keeper():
+            with self._let_go_on_error():
+                # What is open to write can be read too.
+                if self._kept is None or (self._kept != option and option != _TO_READ):
+                    self._detach_kept()
+                    self._attach(option)
+                    self._kept = option
                 yield
-                self._instance.execute(f"DETACH {_ATTACHED}")
-            except BaseException:
-                # Whatever went wrong: nothing that is left of it may keep the file.
-                self._end_instance()
-                raise
+            return
+        with self._turn(), self._let_go_on_error():
+            self._attach(option)
+            yield
+            self._instance.execute(f"DETACH {_ATTACHED}")
+
+    def _detach_kept(self) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            self._instance.execute(f"DETACH {_ATTACHED}")
+
+    @contextmanager
+    def _let_go_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            # Whatever went wrong: nothing that is left of it may keep the file.
+            self._kept = None
+            self._end_instance()
+            raise
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from sinks.dialects.embedded import DuckDB
 from sinks.warehouse import Warehouse
 from tests.contract.windows import call, publish, read
 from transforms.errors import BusyError, StorageError
@@ -60,6 +62,79 @@ def test_a_transaction_that_fails_leaves_nothing_of_the_duckdb_file_open(tmp_pat
         with Warehouse(f"duckdb:///{path}", busy_timeout_seconds=0.3) as another:
             assert publish(another, [call("one")])[0].inserted == 1
         assert publish(warehouse, [call("one")])[0].unchanged == 1
+
+
+def test_a_duckdb_file_that_is_kept_open_is_opened_once_and_let_go_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "warehouse.duckdb"
+    opened: list[str] = []
+    attach = DuckDB._attach
+    monkeypatch.setattr(DuckDB, "_attach", lambda self, option: (opened.append(option), attach(self, option))[1])
+    with Warehouse(f"duckdb:///{path}", busy_timeout_seconds=20) as warehouse:
+        warehouse.prepare()
+        with warehouse.kept_open():
+            opened.clear()
+            assert read(warehouse, CALLS) == []
+            with warehouse.kept_open():
+                assert read(warehouse, CALLS) == []
+            assert read(warehouse, CALLS) == []
+            assert opened == ["READ_ONLY"]
+            # Others read along; nobody writes.
+            assert in_another_process(path, "reading") == "done"
+            assert in_another_process(path, "transaction") == "BusyError"
+
+            assert publish(warehouse, [call("one")])[0].inserted == 1
+            assert [row["call_id"] for row in read(warehouse, CALLS)] == ["one"]
+            assert opened == ["READ_ONLY", "READ_WRITE"]
+        assert opened_as(path) == []
+        assert in_another_process(path, "transaction") == "done"
+
+
+def test_a_failure_inside_lets_go_of_a_duckdb_file_that_was_kept_open(tmp_path: Path) -> None:
+    path = tmp_path / "warehouse.duckdb"
+    with Warehouse(f"duckdb:///{path}", busy_timeout_seconds=20) as warehouse:
+        warehouse.prepare()
+        with warehouse.kept_open():
+            with pytest.raises(StorageError), warehouse.transaction() as connection:
+                connection.exec_driver_sql("SELECT nonsense")
+            assert opened_as(path) == []
+            assert read(warehouse, CALLS) == []
+        with pytest.raises(StorageError), warehouse.kept_open(), warehouse.reading() as connection:
+            connection.exec_driver_sql("SELECT nonsense")
+        assert opened_as(path) == []
+        assert publish(warehouse, [call("one")])[0].inserted == 1
+
+
+def test_another_thread_waits_for_a_duckdb_file_that_is_kept_open(tmp_path: Path) -> None:
+    with Warehouse(f"duckdb:///{tmp_path}/warehouse.duckdb", busy_timeout_seconds=20) as warehouse:
+        warehouse.prepare()
+        with ThreadPoolExecutor(1) as pool:
+            with warehouse.kept_open():
+                other = pool.submit(publish, warehouse, [call("one")])
+                with pytest.raises(TimeoutError):
+                    other.result(timeout=0.3)
+                assert read(warehouse, CALLS) == []
+            assert other.result()[0].inserted == 1
+
+
+def opened_as(path: Path) -> list[str]:
+    """Return the descriptors by which this process has the file open."""
+    return [fd.name for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink() and str(fd.readlink()) == str(path)]
+
+
+def in_another_process(path: Path, way: str) -> str:
+    script = f"""
+from sinks.warehouse import Warehouse
+from transforms.errors import BusyError
+try:
+    with Warehouse("duckdb:///{path}", busy_timeout_seconds=0.2) as warehouse, warehouse.{way}():
+        print("done")
+except BusyError:
+    print("BusyError")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout.strip()
 
 
 def test_a_duckdb_urls_own_options_win_and_what_memory_cannot_hold_lies_beside_the_file(tmp_path: Path) -> None:

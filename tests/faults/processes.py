@@ -162,6 +162,8 @@ def export_and_stand_still(job: Job, at: Step) -> RunSummary:
 
     def stand_still(event: Event) -> None:
         if event.step is at:
+            # Others open the database meanwhile: one that goes on then has to wait for its turn.
+            stamina.set_testing(False)
             # To this thread, which then goes no step further; any other would stop it only a moment later.
             signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
