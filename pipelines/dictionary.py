@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from pipelines.report.queries import printed_queries
-from sinks.views import View, views
+from sinks.views import MASKED_NAMES, View, views
 from sinks.views.call_facts import ONE_OR_ZERO
+from sinks.views.masked import LEFT_OUT, MASKS
 from transforms.columns import Column, Pii, Role, Table
 from transforms.metrics import COUNTS, RATIOS, TOTALS
-from transforms.schema import CALL_PARTICIPANTS, CALLS, LIVE_CALLS, REQUEST_BUDGET, TABLES
+from transforms.schema import CALLS, COLUMNS, REQUEST_BUDGET, TABLES
 from transforms.types import Instant
 
 _EXAMPLE_OF_UNIT = {
@@ -45,7 +46,7 @@ class Entry:
     """A column: its ``type`` (text, json, integer, double, boolean, instant, local_time or date) and ``unit``.
 
     ``source`` is the portal's field, or the formula; empty for what the export itself notes. ``personal_data`` is the
-    class of what it tells of a person: phone, name, email, identifier, payload or none.
+    class of what it tells of a person: phone, name, email, identifier, line, payload or none.
     """
 
     name: str
@@ -79,6 +80,8 @@ def as_json(relations: Sequence[Relation]) -> dict[str, Any]:
     """Return the dictionary as JSON can hold it."""
     return {
         "relations": [asdict(relation) for relation in relations],
+        "masked_views": list(MASKED_NAMES),
+        "masks": {personal_data.value: mask.rule for personal_data, mask in MASKS.items()},
         "report_queries": [asdict(query) for query in printed_queries()],
     }
 
@@ -100,12 +103,21 @@ _INTRODUCTION = (
     "its parts stand beside it. Occupancy (handle time by time at work) is not offered: call history does not say when "
     "an agent was idle."
 )
+_MASKED_TITLE = "Masked views"
 _QUERIES_TITLE = "Queries of the report"
 _QUERIES_INTRODUCTION = (
     "Every figure of `callhistory report` is a value of one of these, as DuckDB and PostgreSQL read them. "
     "`:first_date` and `:last_date` are the first and the last local day, both included."
 )
 _HEADINGS = ("column", "type", "unit", "meaning", "source", "personal data", "example")
+
+
+def _masked_introduction() -> str:
+    names = ", ".join(f"`{name}`" for name in MASKED_NAMES)
+    return (
+        f"On PostgreSQL and MariaDB there are also {names}: the same rows and columns (but `{LEFT_OUT}`), for "
+        "readers who may not see who was called. By the class of personal data of a column they show:"
+    )
 
 
 def _of_table(table: Table) -> Relation:
@@ -149,16 +161,12 @@ _EXAMPLES = {
     **dict.fromkeys(("previous_status",), CALLS["status"].example),
 }
 _FORMULA = {ratio.name: ratio.formula for ratio in RATIOS}
-_KNOWN: Mapping[str, Column] = {
-    column.name: column for table in (LIVE_CALLS, CALL_PARTICIPANTS, CALLS) for column in table.columns
-}
-"""Columns by the name that a view hands them on under."""
 
 
 def _entry_of_view(view: View, column: sa.ColumnElement[Any]) -> Entry:
     name = str(column.name)  # SQLAlchemy's own kind of text for names is of no use to who writes YAML
     meaning = view.columns[name]
-    known = _KNOWN.get(name)
+    known = COLUMNS.get(name)
     if known is not None and meaning == known.description:
         return _entry(known)
     type_ = _type_name(column.type) if known is None else _named(known)
@@ -217,6 +225,9 @@ def _markdown(relations: Sequence[Relation]) -> Iterator[str]:
             name, *cells = (cell.replace("|", "\\|") for cell in _cells(entry))
             *cells, example = cells
             yield f"| `{name}` | {' | '.join(cells)} | `{example}` |"
+    yield f"\n# {_MASKED_TITLE}\n\n{_masked_introduction()}\n"
+    yield "| personal data | what is shown |\n|---|---|"
+    yield from (f"| {personal_data.value} | {mask.rule} |" for personal_data, mask in MASKS.items())
     yield f"\n# {_QUERIES_TITLE}\n\n{_QUERIES_INTRODUCTION}"
     for query in printed_queries():
         yield f"\n## Query: {query.name}\n\n{query.question}\n\n```sql\n{query.sql}\n```"
@@ -246,7 +257,13 @@ def _html(relations: Sequence[Relation]) -> Iterator[str]:
         for entry in relation.columns:
             yield f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in _cells(entry))}</tr>"
         yield "</table>"
-    yield f"<h1>{_QUERIES_TITLE}</h1>\n<p>{html.escape(_QUERIES_INTRODUCTION).replace('`', '')}</p>"
+    yield f"<h1>{_MASKED_TITLE}</h1>\n<p>{_masked_introduction().replace('`', '')}</p>\n<table>"
+    yield "<tr><th>personal data</th><th>what is shown</th></tr>"
+    yield from (
+        f"<tr><td>{personal_data.value}</td><td>{html.escape(mask.rule).replace('`', '')}</td></tr>"
+        for personal_data, mask in MASKS.items()
+    )
+    yield f"</table>\n<h1>{_QUERIES_TITLE}</h1>\n<p>{html.escape(_QUERIES_INTRODUCTION).replace('`', '')}</p>"
     for query in printed_queries():
         yield f'<h2 id="query-{query.name}">{query.name}</h2>\n<p>{html.escape(query.question)}</p>'
         yield f"<pre>{html.escape(query.sql)}</pre>"

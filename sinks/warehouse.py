@@ -19,7 +19,7 @@ from sqlalchemy.schema import CreateColumn, CreateSchema, SetColumnComment
 
 from sinks.backend import BUSY, LOST, Backend, in_full
 from sinks.dialects import backend_for
-from sinks.views import VIEWS, View, all_relations, views
+from sinks.views import MASKED_NAMES, VIEWS, View, all_relations, views
 from sinks.views.version import DIGEST
 from transforms.errors import BusyError, CallHistoryError, CollisionError, DataError, StorageError
 from transforms.hashing import digest
@@ -47,20 +47,22 @@ class _Declaration:
     view_names: Sequence[str]
     digest: str
     schema: str | None
+    is_server: bool
 
     @cached_property
     def views(self) -> Sequence[View]:
         """Every view, in the order to create them in. Most processes find them there, and need not know their SQL."""
-        return views(self.tables, self.schema)
+        return views(self.tables, self.schema, masked=self.is_server) if self.view_names else []
 
 
 @cache
-def _declaration(declared: tuple[Table, ...], schema: str | None) -> _Declaration:
+def _declaration(declared: tuple[Table, ...], schema: str | None, is_server: bool) -> _Declaration:
     metadata = sa.MetaData(schema=schema)
     tables = {table.name: table.sql_table(metadata) for table in declared}
-    view_names = tuple(VIEWS) if PIPELINE_STATE.name in tables else ()
+    view_names = (*VIEWS, *(MASKED_NAMES if is_server else ())) if PIPELINE_STATE.name in tables else ()
     indexes = sorted(str(index.name) for table in tables.values() for index in table.indexes)
-    return _Declaration(MappingProxyType(tables), view_names, digest("\n".join([DIGEST, *indexes]).encode()), schema)
+    version = digest("\n".join([DIGEST, *indexes]).encode())
+    return _Declaration(MappingProxyType(tables), view_names, version, schema, is_server)
 
 
 class Warehouse:
@@ -89,7 +91,7 @@ class Warehouse:
             schema_setting = setting.replace("_URL", "_SCHEMA")
             raise StorageError(f"{schema_setting}: a {self.name} database has no schemas; leave it unset")
         self._schema = schema
-        self._declaration = _declaration(tuple(declared), schema)
+        self._declaration = _declaration(tuple(declared), schema, not self._backend.is_embedded)
         self.tables = self._declaration.tables
         self._has_answered = False
 
@@ -294,6 +296,11 @@ class Warehouse:
             if not self.is_embedded:
                 connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
+
+    @property
+    def views(self) -> Sequence[View]:
+        """Every view that `prepare` creates, in the order in which it does."""
+        return self._declaration.views
 
     def relations(self) -> dict[str, sa.FromClause]:
         """Return every table and view by its name, as something to select from."""

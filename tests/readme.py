@@ -107,6 +107,8 @@ DBT_SOURCES = ROOT / "deployments/bi/dbt/models/sources.yml"
 ROLES = {
     ROOT / "deployments/bi/roles-postgresql.sql": roles.postgresql,
     ROOT / "deployments/bi/roles-mariadb.sql": roles.mariadb,
+    ROOT / "deployments/writers-postgresql.sql": roles.postgresql_writers,
+    ROOT / "deployments/writers-mariadb.sql": roles.mariadb_writers,
 }
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ class Pii(StrEnum):
     NAME = "name"
     EMAIL = "email"
     IDENTIFIER = "identifier"
+    LINE = "line"
+    """A line of the company, or instead a user's id."""
     PAYLOAD = "payload"
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "CALL_ID_MAX_LENGTH",
     "CALL_PARTICIPANTS",
     "CALL_VERSIONS",
+    "COLUMNS",
     "ERASURES",
     "EXPORT_WINDOWS",
     "LATE_CHANGES",
@@ -192,6 +193,7 @@ CALLS = Table(
             TEXT,
             "Our side's number, or a user id such as user_2, as it was served.",
             source="stringee_number",
+            pii=Pii.LINE,
             example="842471000001",
         ),
         Column(
@@ -412,3 +414,6 @@ TABLES = (
     METRIC_PARAMETERS,
     ERASURES,
 )
+
+COLUMNS = {column.name: column for table in (LIVE_CALLS, CALL_PARTICIPANTS, CALLS) for column in table.columns}
+"""Columns by the name that a view hands them on under."""

@@ -208,6 +208,7 @@ LIVE_CALLS = Table(
             TEXT,
             "Our side's number as it was served.",
             source="stringeeNumber",
+            pii=Pii.LINE,
             example="842471000001",
         ),
         Column(

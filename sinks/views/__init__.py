@@ -19,8 +19,9 @@ from sinks.views import (
     missed_calls,
 )
 from sinks.views.declaration import Relations, View
+from sinks.views.masked import MASKED, SUFFIX, masked_views
 
-__all__ = ["VIEWS", "View", "all_relations", "views"]
+__all__ = ["MASKED_NAMES", "VIEWS", "View", "all_relations", "views"]
 
 VIEWS: Mapping[str, Callable[[Relations], View]] = {
     "calls_with_live": calls_with_live.view,
@@ -43,16 +44,22 @@ VIEWS: Mapping[str, Callable[[Relations], View]] = {
 }
 """What makes each view, by its name; one may select from those before it."""
 
+MASKED_NAMES = tuple(name + SUFFIX for name in MASKED)
+"""Further views, of a database that is a server: a file is read as a whole by whoever can open it."""
 
-def views(tables: Mapping[str, sa.Table], schema: str | None = None) -> list[View]:
-    """Return every view over the warehouse's ``tables``, which are in ``schema``, in the order to create them in."""
+
+def views(tables: Mapping[str, sa.Table], schema: str | None = None, *, masked: bool = False) -> list[View]:
+    """Return every view over the warehouse's ``tables``, which are in ``schema``, in the order to create them in.
+
+    With ``masked``, those follow that a server has besides.
+    """
     relations: dict[str, sa.FromClause] = dict(tables)
     declared = []
     for name, declare in VIEWS.items():
         view = declare(relations)
         relations[name] = view.relation(schema)
         declared.append(view)
-    return declared
+    return declared + masked_views(relations, {view.name: view for view in declared}) if masked else declared
 
 
 def all_relations(

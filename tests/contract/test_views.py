@@ -125,7 +125,9 @@ def test_an_unchanged_view_is_not_made_again_and_a_changed_one_is(
             return [tuple(row) for row in connection.execute(query)]
 
     before = state()
-    assert [row[0] for row in before] == sorted(["view and index declarations", *(f"view {name}" for name in VIEWS)])
+    assert [row[0] for row in before] == sorted(
+        ["view and index declarations", *(f"view {view.name}" for view in warehouse.views)]
+    )
     warehouse.prepare()
     assert state() == before
     with warehouse.transaction() as connection:
@@ -148,7 +150,7 @@ def test_a_view_in_which_a_number_has_changed_is_made_again(
 ) -> None:
     def answer(number: int) -> None:
         view = View("answer", "A number.", sa.select(sa.literal(number).label("number")))
-        monkeypatch.setattr("sinks.warehouse.views", lambda *_: [view])
+        monkeypatch.setattr("sinks.warehouse.views", lambda *_, **__: [view])
         monkeypatch.setattr("sinks.warehouse.VIEWS", {"answer": None})
         monkeypatch.setattr("sinks.warehouse.DIGEST", str(number))
         _declaration.cache_clear()

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from sinks.views import views
 from sinks.warehouse import Warehouse
 from tests.contract.windows import LATER, NOW, START, call, participant, publish, read
 from transforms.errors import StorageError
@@ -31,7 +30,7 @@ def test_preparing_adds_a_missing_column_and_index_and_keeps_the_rows(warehouse:
         if warehouse.name != "duckdb":
             index = next(i for i in warehouse.tables["calls"].indexes if i.name == "ix_calls_updated_at")
             index.drop(connection)
-        for view in reversed(views(warehouse.tables)):
+        for view in reversed(warehouse.views):
             connection.exec_driver_sql(f"DROP VIEW {view.name}")
         connection.exec_driver_sql("ALTER TABLE calls DROP COLUMN campaign_name")
         connection.exec_driver_sql("ALTER TABLE calls ADD COLUMN somebody_elses INTEGER")

@@ -17,7 +17,6 @@ import pytest
 import sqlalchemy as sa
 
 from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
-from sinks.views import views
 from sinks.warehouse import Warehouse
 from tests.conftest import BACKENDS
 from tests.e2e.place import Place
@@ -259,7 +258,7 @@ def make_as_by_0_1_0(place: Place, warehouse_url: str) -> None:
     with Warehouse(warehouse_url) as warehouse, warehouse.transaction() as connection:
         state = warehouse.tables["pipeline_state"]
         connection.execute(sa.delete(state).where(state.c.name != "timezone"))
-        for view in reversed(views(warehouse.tables)):
+        for view in reversed(warehouse.views):
             connection.exec_driver_sql(f"DROP VIEW {view.name}")
         for table, columns in NEW_SINCE_0_1_0.items():
             for column in columns:

@@ -126,6 +126,7 @@ def test_every_column_of_personal_data_is_emptied_with_its_people() -> None:
         "account": "agent_7",
         "from_user_id": "agent_7",
         "callee": "agent_7",
+        "stringee_number": "agent_7",
         "crm": "angry",
     }
     assert all(

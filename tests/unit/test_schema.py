@@ -197,6 +197,7 @@ def test_columns_that_tell_of_a_person_are_marked() -> None:
     personal = {
         "customer_number",
         "customer_number_e164",
+        "stringee_number",
         "agent_id",
         "agent_name",
         "agent_email",
