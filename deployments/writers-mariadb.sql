@@ -19,6 +19,7 @@ GRANT INSERT, UPDATE, DELETE ON pipeline_state TO callhistory_archiver;
 GRANT INSERT, UPDATE, DELETE ON request_budget TO callhistory_archiver;
 GRANT REFERENCES ON call_participants TO callhistory_archiver;
 GRANT REFERENCES ON rejected_rows TO callhistory_archiver;
+GRANT REFERENCES ON certificates TO callhistory_archiver;
 GRANT REFERENCES ON call_versions TO callhistory_archiver;
 GRANT REFERENCES ON late_changes TO callhistory_archiver;
 GRANT REFERENCES ON source_fields TO callhistory_archiver;

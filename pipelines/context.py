@@ -16,6 +16,7 @@ from pipelines.stringeex.request_budget import Priority
 from pipelines.stringeex.server_traits import ServerTraits
 from pipelines.windows import local_date
 from sinks.archive import Archive
+from sinks.certificates import Certificates
 from sinks.derived_columns import fill_lake, fill_warehouse
 from sinks.erasures import Erasures
 from sinks.identity import (
@@ -87,6 +88,11 @@ class Stores:
             return self.settings.start_date
         remembered = self.state.get(_START_DATE)
         return date.fromisoformat(remembered) if isinstance(remembered, str) else None
+
+    @property
+    def certificates(self) -> Certificates:
+        """The chain of everything that was ever certified."""
+        return Certificates(self.warehouse)
 
     @property
     def erasures(self) -> Erasures:
@@ -170,6 +176,7 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
             stores.erasures.reconcile()
             stores.erased()  # without the key of the list, what is written would bring people back
             keep_metric_parameters(warehouse, settings.metric_parameters)
+            stores.certificates.begin()
             to_fill = _to_fill(stores, "warehouse", "lake")
         _fill_derived_columns(stores, to_fill)
         yield stores

@@ -20,7 +20,9 @@ _make_record: Callable[..., logging.LogRecord] = logging.LogRecord
 
 def hide(secrets: Iterable[str]) -> None:
     """Have nothing that is logged, or goes through `redacted`, show these texts."""
-    _secrets.update(secret for secret in secrets if len(secret) >= _SHORTEST)
+    # Of a key in PEM, the lines between the first and the last are the secret, each by itself too.
+    parts = [part for secret in secrets for part in {secret, *secret.splitlines()} if not part.startswith("-----")]
+    _secrets.update(part for part in parts if len(part) >= _SHORTEST)
     if logging.getLogRecordFactory() is not _redacted_record:
         global _make_record
         _make_record = logging.getLogRecordFactory()

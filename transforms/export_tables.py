@@ -8,6 +8,8 @@ from transforms.columns import CALL_DATE, Column, Role, Table, bookkeeping
 from transforms.field_types import FIELD_MAX_LENGTH
 from transforms.types import BOOLEAN, DATE, INSTANT, INTEGER, JSON, SMALL_INTEGER, TEXT
 
+_MAY_BE_NULL = ("api_total", "made_by", "run_id")
+
 EXPORT_WINDOWS = Table(
     "export_windows",
     "The ledger: one row per export window, and its certificate of completeness.",
@@ -92,6 +94,55 @@ EXPORT_WINDOWS = Table(
                 "Whether the last read is disputed, and nothing of it was published until somebody has looked at it.",
             ),
         )
+    ),
+)
+
+CERTIFICATES = Table(
+    "certificates",
+    "Every time a window was proven complete, each with the hash of the one before it; rows are only ever added.",
+    columns=(
+        bookkeeping("number", INTEGER, "Place in the chain, from 1.", nullable=False, key=True),
+        bookkeeping(
+            "cause",
+            TEXT,
+            "read (from the API), replayed (from the raw copy), erased (people were taken out) or earlier (certified "
+            "by a version without a chain).",
+            nullable=False,
+            max_length=16,
+            example="read",
+        ),
+        *(
+            replace(EXPORT_WINDOWS[name], key=False, index=name == "call_date", nullable=name in _MAY_BE_NULL)
+            for name in (
+                "window_start",
+                "window_end",
+                "call_date",
+                "completed_at",
+                "api_total",
+                "raw_rows",
+                "rejected",
+                "lake_rows",
+                "warehouse_rows",
+                "content_hash",
+                "made_by",
+                "run_id",
+            )
+        ),
+        bookkeeping(
+            "previous_hash",
+            TEXT,
+            "The certificate_hash of the one before it; null for the first.",
+            max_length=64,
+            example="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        ),
+        bookkeeping(
+            "certificate_hash",
+            TEXT,
+            "SHA-256 of all other values of the row, as JSON with sorted keys.",
+            nullable=False,
+            max_length=64,
+            example="60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752",
+        ),
     ),
 )
 

@@ -21,7 +21,7 @@ from transforms.columns import (
     Table,
     bookkeeping,
 )
-from transforms.export_tables import EXPORT_WINDOWS, LATE_CHANGES, PIPELINE_STATE, SOURCE_FIELDS
+from transforms.export_tables import CERTIFICATES, EXPORT_WINDOWS, LATE_CHANGES, PIPELINE_STATE, SOURCE_FIELDS
 from transforms.side_tables import ERASURES, LIVE_CALLS, METRIC_PARAMETERS, RECORDINGS, REQUEST_BUDGET
 from transforms.types import BOOLEAN, INSTANT, INTEGER, JSON, LOCAL_TIME, SMALL_INTEGER, TEXT
 
@@ -30,6 +30,7 @@ __all__ = [
     "CALL_ID_MAX_LENGTH",
     "CALL_PARTICIPANTS",
     "CALL_VERSIONS",
+    "CERTIFICATES",
     "COLUMNS",
     "ERASURES",
     "EXPORT_WINDOWS",
@@ -405,6 +406,7 @@ TABLES = (
     CALL_PARTICIPANTS,
     REJECTED_ROWS,
     EXPORT_WINDOWS,
+    CERTIFICATES,
     CALL_VERSIONS,
     LATE_CHANGES,
     SOURCE_FIELDS,

@@ -21,6 +21,7 @@ from pipelines.cli.demo import demo
 from pipelines.cli.dictionary import dictionary
 from pipelines.cli.drift import drift
 from pipelines.cli.erase import erase
+from pipelines.cli.evidence import evidence
 from pipelines.cli.export import backfill, export
 from pipelines.cli.greetings import greetings
 from pipelines.cli.init import init
@@ -53,6 +54,7 @@ app.command("status")(status)
 app.command("alerts")(alerts)
 app.command("metrics")(metrics)
 app.command("verify")(verify)
+app.command("evidence")(evidence)
 app.command("replay")(replay)
 app.command("move")(move)
 app.command("changes")(changes)

@@ -21,7 +21,8 @@ import sqlalchemy as sa
 from pipelines.context import Stores
 from pipelines.erasure.scan import OfDay
 from pipelines.windows import day_bounds
-from sinks.ledger import ClaimedDay, LedgerRow
+from sinks.certificates import Cause
+from sinks.ledger import ClaimedDay, LedgerRow, WindowStatus
 from sinks.parquet import LakeWriter
 from sinks.raw import RawFile, RawWriter, raw_folder, read_raw
 from sinks.scratch import scratch_folder
@@ -92,6 +93,8 @@ def _restate(stores: Stores, connection: sa.Connection, row: LedgerRow) -> None:
     held = window_counts(connection, calls, row.window_start, row.window_end)
     if held.content_hash != row.content_hash:
         restate_window(stores.warehouse, connection, row.window_start, held.content_hash)
+    if row.status is WindowStatus.COMPLETE:
+        stores.certificates.append(connection, row.window_start, Cause.ERASED)
 
 
 def _erase_in_raw(stores: Stores, erased: Erased, file: RawFile, folder: Path) -> None:

@@ -21,6 +21,7 @@ from pipelines.export.made_by import made_by
 from pipelines.export.planner import next_reread
 from pipelines.export.progress import Step
 from pipelines.windows import Window, day_bounds
+from sinks.certificates import Cause
 from sinks.late_changes import add_late_changes
 from sinks.ledger import Certificate, ClaimedDay, LedgerRow
 from sinks.merge import StagedWindow
@@ -335,3 +336,6 @@ def _certify(
         started_at=started_at,
         made_by=made_by(p.stores),
     )
+    # A read is published when it is made, a replay says when it was.
+    cause = Cause.READ if p.started_at is None else Cause.REPLAYED
+    p.stores.certificates.append(connection, window.start, cause)

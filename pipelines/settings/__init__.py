@@ -221,6 +221,11 @@ class Settings(BaseSettings):
         None,
         "Secret key of the list of people who are erased, and of pseudonyms: 16 characters or more, never changed",
     )
+    evidence_key: SecretStr | None = _setting(
+        "CALLHISTORY_EVIDENCE_KEY",
+        None,
+        "Private key that signs evidence (Ed25519, PEM): name its file in CALLHISTORY_EVIDENCE_KEY_FILE",
+    )
     retention_raw: Annotated[timedelta | None, PlainValidator(read_retention)] = _setting(
         "CALLHISTORY_RETENTION_RAW",
         None,

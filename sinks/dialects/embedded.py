@@ -230,7 +230,14 @@ class DuckDB(Backend):
         # calls that are not there are inserted, and there is one writer at a time.
         has_key = table.name not in _LARGE_TABLES
         columns = (
-            sa.Column(c.name, c.type, primary_key=has_key and c.primary_key, nullable=c.nullable, comment=c.comment)
+            sa.Column(
+                c.name,
+                c.type,
+                primary_key=has_key and c.primary_key,
+                nullable=c.nullable,
+                autoincrement=c.autoincrement,
+                comment=c.comment,
+            )
             for c in table.columns
         )
         options: dict[str, Any] = {"comment": table.comment, "schema": table.schema, "prefixes": table._prefixes}

@@ -200,6 +200,10 @@ def test_the_whole_of_it(
     sandbox.run("sudoedit /var/lib/callhistory/.env")
     assert "The receipt holds" in operator.follow("People who ask")
 
+    sandbox.prepare_edit(CALLHISTORY_EVIDENCE_KEY_FILE="evidence.pem")
+    assert "is the public key" in operator.follow("Evidence for an auditor")
+    assert " 0 touched since" in operator.follow("Evidence for an auditor")
+
     url = f"postgresql://callhistory:{quote(PASSWORD)}@/callhistory?host={postgresql.data}"
     operator.follow("PostgreSQL", stdin=f"{PASSWORD}\n{PASSWORD}\n")
     sandbox.prepare_edit(CALLHISTORY_NEW_WAREHOUSE_URL=url)

@@ -149,6 +149,7 @@ LEAKING = {
     "CALLHISTORY_PII_KEY": f"{CANARY}-3",
     "CALLHISTORY_WAREHOUSE_URL": f"postgresql://user:{CANARY}-4%2F@host/db?sslpassword={CANARY}-5",
     "CALLHISTORY_NOTIFY_URLS": f"json://user:{CANARY}-6@host/",
+    "CALLHISTORY_EVIDENCE_KEY": f"-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----",
 }
 
 

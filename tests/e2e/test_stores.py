@@ -17,6 +17,7 @@ import pytest
 import sqlalchemy as sa
 
 from pipelines.simulator import NO_LIMITS, Portal, PortalOptions, SimulatedPortal, generate
+from sinks.certificates import Certificates
 from sinks.warehouse import Warehouse
 from tests.conftest import BACKENDS
 from tests.e2e.place import Place
@@ -260,6 +261,7 @@ def make_as_by_0_1_0(place: Place, warehouse_url: str) -> None:
         connection.execute(sa.delete(state).where(state.c.name != "timezone"))
         for view in reversed(warehouse.views):
             connection.exec_driver_sql(f"DROP VIEW {view.name}")
+        connection.exec_driver_sql("DROP TABLE certificates")
         for table, columns in NEW_SINCE_0_1_0.items():
             for column in columns:
                 connection.exec_driver_sql(f"ALTER TABLE {table} DROP COLUMN {column}")
@@ -313,6 +315,11 @@ def test_calls_that_0_1_0_exported_have_a_local_time_and_none_counts_as_changed(
     assert done.json["files_written"] == 0, "each file was as an export writes it"
     assert local_times(exported, warehouse_url) == before
     assert exported.run("verify", *DAYS).exit_code == 0
+    with Warehouse(warehouse_url) as warehouse:
+        certificates = Certificates(warehouse)
+        days = len({certificate.call_date for certificate in certificates.all()})
+        assert [certificate.cause for certificate in certificates.all()] == ["earlier"] * days + ["read"] * days
+        assert (days, certificates.breaks()) == (2, [])
 
 
 @pytest.mark.parametrize("warehouse_url", ["duckdb"], indirect=True)

@@ -162,6 +162,7 @@ def test_keys() -> None:
         "call_participants": ("call_id", "position"),
         "rejected_rows": ("window_start", "reject_id"),
         "export_windows": ("window_start",),
+        "certificates": ("number",),
         "call_versions": ("call_id", "superseded_at"),
         "late_changes": ("window_start", "found_at"),
         "source_fields": ("window_start", "field", "json_type"),
