@@ -14,8 +14,6 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import httpx
-import jwt
-from jwt.algorithms import HMACAlgorithm
 
 from pipelines.redaction import hide
 from pipelines.settings.values import is_loopback
@@ -109,6 +107,8 @@ class KeyPairAuth(TokenAuth):
         self._lifetime_seconds = lifetime_seconds
 
     def _new_token(self) -> tuple[str, float]:
+        from pipelines.stringeex.signing import signed_token
+
         now = int(time.time())
         expires_at = now + self._lifetime_seconds
         claims = {
@@ -118,11 +118,9 @@ class KeyPairAuth(TokenAuth):
             "rest_api": True,
         }
         payload = json.dumps(claims, separators=(",", ":")).encode()
-        try:
-            token = _SIGNER.encode(payload, self._secret, "HS256", headers={"typ": "JWT", "cty": "stringee-api;v=1"})
-        except jwt.InvalidKeyError as error:
-            raise AuthenticationError("STRINGEEX_API_KEY_SECRET is no secret of an API key; check it") from error
-        return token, expires_at - min(_LONGEST_RENEWAL_MARGIN_SECONDS, self._lifetime_seconds / 10)
+        return signed_token(payload, self._secret), expires_at - min(
+            _LONGEST_RENEWAL_MARGIN_SECONDS, self._lifetime_seconds / 10
+        )
 
 
 class PortalLoginAuth(TokenAuth):
@@ -165,17 +163,6 @@ class PortalLoginAuth(TokenAuth):
                 else f"this login has {len(portals)} portals: set STRINGEEX_PORTAL to one of: {names}"
             )
         return _token_of(wanted[0]), float("inf")
-
-
-class _KeyAsIssued(HMACAlgorithm):
-    """HS256 with the key that the provider issued, whose length is not ours to warn about."""
-
-    def check_key_length(self, key: bytes) -> str | None:
-        return None
-
-
-_SIGNER = jwt.PyJWS(algorithms=[])
-_SIGNER.register_algorithm("HS256", _KeyAsIssued(HMACAlgorithm.SHA256))
 
 
 def _token_of(portal: Any) -> str:
