@@ -18,15 +18,12 @@ import orjson
 import sqlalchemy as sa
 
 from sinks.ledger import WindowStatus
-from sinks.warehouse import Warehouse
+from sinks.warehouse import Warehouse, once_more_on_collision
 from transforms.schema import CERTIFICATES, EXPORT_WINDOWS, PIPELINE_STATE
 
 _HEAD = "certificate_chain"
 _ROWS_AT_ONCE = 1_000
-_OF_LEDGER = (
-    "window_start", "window_end", "call_date", "completed_at", "api_total", "raw_rows", "rejected", "lake_rows",
-    "warehouse_rows", "content_hash", "made_by", "run_id",
-)  # fmt: skip
+_OF_LEDGER = [column.name for column in CERTIFICATES.columns if column.name in EXPORT_WINDOWS.column_names]
 
 
 class Cause(StrEnum):
@@ -93,6 +90,7 @@ class Certificates:
         self._table = warehouse.tables[CERTIFICATES.name]
         self._state = warehouse.tables[PIPELINE_STATE.name]
 
+    @once_more_on_collision
     def begin(self) -> None:
         """Begin the chain where there is none, with what an earlier version has certified; later, nothing is done."""
         with self._warehouse.reading() as connection:

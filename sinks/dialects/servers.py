@@ -208,7 +208,8 @@ class MySQL(Backend):
         1044: DENIED, 1045: DENIED, 1142: DENIED, 1143: DENIED, 1227: DENIED, 1370: DENIED,
         1153: TOO_LARGE, 1301: TOO_LARGE,
         1062: COLLIDED,
-        1048: MISFIT, 1264: MISFIT, 1265: MISFIT, 1292: MISFIT, 1364: MISFIT, 1366: MISFIT, 1406: MISFIT,
+        1048: MISFIT, 1264: MISFIT, 1265: MISFIT, 1292: MISFIT, 1364: MISFIT, 1366: MISFIT, 1406: MISFIT, 3819: MISFIT,
+        4025: MISFIT,
     }  # fmt: skip
     # Forbidden by the server (MariaDB, MySQL 8), by an old server, by the client.
     _LOCAL_INFILE_OFF: ClassVar[frozenset[int]] = frozenset({1148, 2068, 3948, 4166})

@@ -11,7 +11,9 @@ import sqlalchemy as sa
 
 from sinks.certificates import Cause, Certificates, Head, hash_of, links
 from sinks.ledger import Certificate, Ledger
+from sinks.metric_parameters import keep_metric_parameters
 from sinks.warehouse import Warehouse
+from transforms.metric_parameters import PARAMETERS
 from transforms.schema import CERTIFICATES, PIPELINE_STATE
 
 FIRST = date(2026, 1, 5)
@@ -137,6 +139,16 @@ def test_a_chain_whose_end_was_forgotten_could_not_be_added_to(warehouse: Wareho
     certify(warehouse, 2)
     assert [c.number for c in chain.all()] == [1, 2, 3, 4, 5]
     assert chain.breaks() == []
+
+
+def test_many_who_open_a_new_warehouse_at_once_collided(warehouse: Warehouse) -> None:
+    def begin(_: int) -> None:
+        Certificates(warehouse).begin()
+        keep_metric_parameters(warehouse, dict.fromkeys(PARAMETERS, 5))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(begin, range(16)))
+    assert (Certificates(warehouse).head(), Certificates(warehouse).breaks()) == (Head(0, None), [])
 
 
 def test_many_who_certify_at_once_make_one_chain(warehouse: Warehouse, chain: Certificates) -> None:
