@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from sinks.certificates import Cause, Certificates, Head, hash_of, links
+from sinks.certificates import Cause, Certificates, ChainedCertificate, Head, hash_of, links
 from sinks.ledger import Certificate, Ledger
 from sinks.metric_parameters import keep_metric_parameters
 from sinks.warehouse import Warehouse
@@ -129,6 +130,20 @@ def test_what_an_earlier_version_certified_begins_the_chain(warehouse: Warehouse
     ]
     certify(warehouse, 2)
     assert [c.cause for c in chain.all()] == [*[Cause.EARLIER] * len(ALL), Cause.READ]
+    assert chain.breaks() == []
+
+
+@pytest.mark.parametrize("warehouse_url", ["sqlite"], indirect=True)
+def test_a_certificate_that_is_added_while_one_looks_is_no_break(
+    warehouse: Warehouse, chain: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = Certificates.all
+
+    def slowly(self: Certificates) -> Iterator[ChainedCertificate]:
+        yield from everything(self)
+        certify(warehouse, 7)
+
+    monkeypatch.setattr(Certificates, "all", slowly)
     assert chain.breaks() == []
 
 
