@@ -172,8 +172,10 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
             warehouse.prepare()
             stores.state.settle(_TIMEZONE, settings.timezone.key)
             check_timezone(stores)
-            introduce_lake(stores)
-            stores.erasures.reconcile()
+        # The lake may answer slowly, and nobody else can write to a DuckDB file that is kept open.
+        introduce_lake(stores)
+        stores.erasures.reconcile()
+        with warehouse.kept_open():
             stores.erased()  # without the key of the list, what is written would bring people back
             keep_metric_parameters(warehouse, settings.metric_parameters)
             stores.certificates.begin()
@@ -202,9 +204,9 @@ def open_stores_to_read(settings: Settings, *, reads_lake: bool = False) -> Iter
                 )
             warehouse.prepare()
             check_timezone(stores)
-            if reads_lake:
-                introduce_lake(stores, only_look=True)
             to_fill = _to_fill(stores, "warehouse")
+        if reads_lake:
+            introduce_lake(stores, only_look=True)
         _fill_derived_columns(stores, to_fill)
         yield stores
 

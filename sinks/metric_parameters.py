@@ -12,7 +12,6 @@ from transforms.schema import METRIC_PARAMETERS
 
 
 @once_more_on_collision
-@once_more_on_collision
 def keep_metric_parameters(warehouse: Warehouse, values: Mapping[str, int]) -> None:
     """Have the table hold ``values``, one for each of ``PARAMETERS``; nothing is written where it does."""
     t = warehouse.tables[METRIC_PARAMETERS.name]
