@@ -76,9 +76,10 @@ class Head:
 def hash_of(facts: Mapping[str, Any]) -> str:
     """Return the hash of a certificate, given as `ChainedCertificate.to_dict` has it: SHA-256 of all its other values.
 
-    They are written as JSON with sorted keys and no blanks, instants in ISO 8601 with six digits of a second.
+    They are written as JSON with sorted keys and no blanks, instants in ISO 8601 with six digits of a second. What is
+    null is left out: so a column that a later version adds does not change the hashes that there are.
     """
-    stated = {name: _as_text(value) for name, value in facts.items() if name != "certificate_hash"}
+    stated = {n: _as_text(value) for n, value in facts.items() if n != "certificate_hash" and value is not None}
     return sha256(json.dumps(stated, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

@@ -8,8 +8,6 @@ from transforms.columns import CALL_DATE, Column, Role, Table, bookkeeping
 from transforms.field_types import FIELD_MAX_LENGTH
 from transforms.types import BOOLEAN, DATE, INSTANT, INTEGER, JSON, SMALL_INTEGER, TEXT
 
-_MAY_BE_NULL = ("api_total", "made_by", "run_id")
-
 EXPORT_WINDOWS = Table(
     "export_windows",
     "The ledger: one row per export window, and its certificate of completeness.",
@@ -97,6 +95,8 @@ EXPORT_WINDOWS = Table(
     ),
 )
 
+_MAY_BE_NULL = ("api_total", "made_by", "run_id")
+
 CERTIFICATES = Table(
     "certificates",
     "Every time a window was proven complete, each with the hash of the one before it; rows are only ever added.",
@@ -138,7 +138,7 @@ CERTIFICATES = Table(
         bookkeeping(
             "certificate_hash",
             TEXT,
-            "SHA-256 of all other values of the row, as JSON with sorted keys.",
+            "SHA-256 of all other values of the row that are not null, as JSON with sorted keys.",
             nullable=False,
             max_length=64,
             example="60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752",

@@ -54,6 +54,8 @@ class Finding(StrEnum):
     """Files have changed, and later certificates of the chain say that they have; all rows are as certified."""
     WRITTEN_ANEW = "written anew"
     """Files have changed and no certificate says so; the rows are as certified."""
+    NOT_PROVEN = "not proven now"
+    """A window of it is not complete at the moment: its last read failed, or is disputed or at work."""
     ALTERED = "altered"
     """Rows or files are not what the certificates say."""
 
@@ -142,11 +144,19 @@ def evidence_of(stores: Stores, days: Sequence[date], now: datetime, on_day: Cal
 
 
 def is_proven(evidence: Mapping[str, Any]) -> bool:
-    """Whether the chain holds and every day is complete: each of its windows, by a certificate in the chain."""
+    """Whether the chain holds and every day is complete: each of its windows, by a certificate in the chain.
+
+    Of no day at all, nothing is proven.
+    """
     newest = {facts["window_start"]: facts for facts in evidence["certificates"]}
-    return not evidence["chain"]["breaks"] and all(
-        day["windows"] and all(_is_certified(window, newest.get(window["window_start"])) for window in day["windows"])
-        for day in evidence["days"]
+    return (
+        bool(evidence["days"])
+        and not evidence["chain"]["breaks"]
+        and all(
+            day["windows"]
+            and all(_is_certified(window, newest.get(window["window_start"])) for window in day["windows"])
+            for day in evidence["days"]
+        )
     )
 
 
@@ -246,6 +256,8 @@ def compare(stores: Stores, evidence: Mapping[str, Any], now: datetime, on_day: 
 
 
 def _finding(stores: Stores, day: date, changed: Sequence[str], check: DayCheck, *, was_certified: bool) -> Finding:
+    if any(row.status is not WindowStatus.COMPLETE for row in stores.ledger.rows(day, day)):
+        return Finding.NOT_PROVEN
     if not check.is_right:
         return Finding.ALTERED
     if not changed:

@@ -147,6 +147,12 @@ def test_a_certificate_that_is_added_while_one_looks_is_no_break(
     assert chain.breaks() == []
 
 
+def test_a_column_that_a_later_version_adds_changes_no_hash() -> None:
+    facts = {"number": 1, "run_id": None, "content_hash": "00"}
+    assert hash_of(facts) == hash_of(facts | {"added_later": None}) == hash_of({"number": 1, "content_hash": "00"})
+    assert hash_of(facts) != hash_of(facts | {"added_later": "x"})
+
+
 def test_a_chain_whose_end_was_forgotten_could_not_be_added_to(warehouse: Warehouse, chain: Certificates) -> None:
     with warehouse.transaction() as connection:
         state = warehouse.tables[PIPELINE_STATE.name]

@@ -158,6 +158,9 @@ def test_a_day_that_is_not_proven_is_no_evidence_of_completeness(place: Place, w
     execute(warehouse_url, f"UPDATE export_windows SET status = 'failed' WHERE call_date = DATE '{LAST}'")
     done = place.run("evidence", *DAYS, "--output", "more.json", **SIGNED)
     assert (done.exit_code, "Not all of it is proven" in done.stdout) == (3, True)
+    assert compared(place) == (3, {str(LAST): "not proven now"}), "a read that failed alters nothing"
+    nothing = place.run("evidence", "--from", "today", "--output", "nothing.json", "--json", **SIGNED)
+    assert (nothing.exit_code, nothing.json["days"], nothing.json["proven"]) == (3, 0, False)
 
 
 @pytest.mark.parametrize("warehouse_url", ["duckdb"], indirect=True)
